@@ -1,0 +1,122 @@
+"""Settings: one frozen record, read from the environment (``BALANCE_*``) with documented defaults.
+
+Nothing is read at import; `Settings.from_env` is called by whoever composes the system (the command
+line, an actor, a class that was built with no arguments).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from balance.errors import ConfigurationError
+
+PREFIX = "BALANCE_"
+_WORDS = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off"), False)
+
+
+def _default_state_dir() -> str:
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return str(Path(base) / "balance")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How this Balance is set up.  Each field is ``BALANCE_<NAME>`` in the environment.
+
+    Attributes
+    ----------
+    state_dir : str
+        Where durable state lives: the database, the embedded log, logs.  ``BALANCE_STATE_DIR``.
+    store_url : str
+        SQLAlchemy URL of the store; empty for SQLite in `state_dir`.
+    broker_url : str
+        Where messages go; empty for the embedded log in `state_dir`.
+    tick_s : float
+        Seconds between two ticks of the balancing loop.
+    wiki_language : str
+        The language of WIKI requests that name none.
+    allow_private_urls : bool
+        Whether sources may lie on loopback or private networks.
+    allow_file_roots : str
+        Folders, separated by ``:``, from which ``file:`` sources may be read; empty for none but
+        those that a local caller registers itself.
+    data_budget_bytes : int
+        How much the data coordinator keeps in Ray's object store before it evicts.
+
+    Examples
+    --------
+    >>> Settings.from_env({"BALANCE_TICK_S": "2.5"}).tick_s
+    2.5
+    """
+
+    state_dir: str = ""
+    store_url: str = ""
+    broker_url: str = ""
+    tick_s: float = 10.0
+    wiki_language: str = "fa"
+    allow_private_urls: bool = False
+    allow_file_roots: str = ""
+    data_budget_bytes: int = 256 * 2**20
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+        """Read the settings; `ConfigurationError` names a variable that can't be read.
+
+        Parameters
+        ----------
+        environ : mapping, optional
+            Where to read from; the process environment when left out.
+        **overrides
+            Fields that are set whatever the environment says; None means not set.
+        """
+        source = os.environ if environ is None else environ
+        given: dict[str, Any] = {}
+        for field in fields(cls):
+            raw = source.get(PREFIX + field.name.upper())
+            if raw is not None and raw != "":
+                given[field.name] = _parse(field.name, raw, type(field.default))
+        given.update({key: value for key, value in overrides.items() if value is not None})
+        made = cls(**given)
+        return made if made.state_dir else replace(made, state_dir=_default_state_dir())
+
+    def database_url(self) -> str:
+        """Return the store's URL: `store_url`, or SQLite in `state_dir`."""
+        return self.store_url or f"sqlite:///{Path(self.state_dir) / 'balance.db'}"
+
+    def log_url(self) -> str:
+        """Return the broker's URL: `broker_url`, or the embedded log in `state_dir`."""
+        return self.broker_url or f"embedded://{Path(self.state_dir) / 'log'}"
+
+    def writable_state_dir(self) -> Path:
+        """Create `state_dir` (mode 0700) and return it; `ConfigurationError` if it can't be written."""
+        path = Path(self.state_dir)
+        try:
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            probe = path / f".writable-{os.getpid()}"
+            probe.write_bytes(b"")
+            probe.unlink()
+        except OSError as error:
+            raise ConfigurationError(
+                f"the state directory {str(path)!r} can't be written ({error.strerror or error}); "
+                f"name another one with --state-dir or {PREFIX}STATE_DIR",
+                state_dir=str(path),
+            ) from None
+        return path
+
+
+def _parse(name: str, raw: str, kind: type) -> Any:
+    try:
+        if kind is bool:
+            return _WORDS[raw.strip().lower()]
+        return kind(raw)
+    except (KeyError, ValueError):
+        expected = "true or false" if kind is bool else f"a value of type {kind.__name__}"
+        raise ConfigurationError(
+            f"{PREFIX}{name.upper()} is {raw!r}; expected {expected}",
+            name=name,
+            value=raw,
+        ) from None
