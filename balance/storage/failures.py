@@ -1,0 +1,42 @@
+"""What a database says when it fails, turned into what a person has to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from balance.errors import StorageError
+
+#: A part of the driver's message, and the advice; the first that matches is taken.
+_ADVICE = (
+    ("locked", "another process holds the database; see which one has the file open, or give it time"),
+    ("full", "free some space there, then start again: nothing that was acknowledged is lost"),
+    ("not a database", "the file is no database of Balance; name another one, or move this one away"),
+    ("malformed", "the file is damaged; restore it from a copy, or move it away to begin anew"),
+    ("readonly", "the file or its folder can't be written by this user; change its permissions"),
+    ("unable to open", "the folder does not exist or can't be read; create it, or name another one"),
+    ("disk i/o", "the disk did not read or write; check it, and that the folder is on a local disk"),
+)
+
+
+@contextmanager
+def explained(where: str) -> Iterator[None]:
+    """Turn the driver's errors inside the block into `StorageError`; `where` names the database.
+
+    Examples
+    --------
+    >>> from sqlalchemy.exc import OperationalError
+    >>> with explained("x.db"):
+    ...     raise OperationalError("BEGIN", {}, Exception("database is locked"))
+    Traceback (most recent call last):
+    ...
+    balance.errors.StorageError: the store x.db failed (database is locked): another process holds the database; ...
+    """
+    try:
+        yield
+    except SQLAlchemyError as error:
+        said = str(getattr(error, "orig", None) or error)
+        advice = next((advice for part, advice in _ADVICE if part in said.lower()), "see the log of the database")
+        raise StorageError(f"the store {where} failed ({said}): {advice}", store=where, cause=said) from error

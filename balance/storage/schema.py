@@ -1,0 +1,134 @@
+"""The tables of the durable state, in SQL that SQLite and PostgreSQL both speak.
+
+Every table has one writer (an *owner* with an epoch, see `balance.storage.fence`), apart from
+``owners`` and ``meta``.  Times are POSIX seconds.  JSON columns hold JSON values only, blobs hold what
+Balance itself pickled and never what came in a message.
+
+It does not migrate: a database of another `SCHEMA_VERSION` is refused with what to do.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+#: Raised whenever a table changes in a way that older code cannot read.
+SCHEMA_VERSION = 1
+
+metadata = MetaData()
+
+# SQLite numbers rows by itself only where the key is spelled INTEGER.
+_Seq = BigInteger().with_variant(Integer(), "sqlite")
+# none_as_null: a missing outcome is SQL NULL, so that "no outcome yet" can be asked for in SQL.
+_Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+
+#: Facts about the database itself: its schema version.
+meta = Table("meta", metadata, Column("name", String(64), primary_key=True), Column("value", Integer, nullable=False))
+
+#: Who may write: the highest epoch given out for each owner.
+owners = Table(
+    "owners", metadata, Column("owner", String(512), primary_key=True), Column("epoch", BigInteger, nullable=False)
+)
+
+#: Running totals that are *not* computed from rows, so that the rows can be checked against them.
+counters = Table(
+    "counters", metadata, Column("name", String(128), primary_key=True), Column("value", BigInteger, nullable=False)
+)
+
+documents = Table(
+    "documents",
+    metadata,
+    Column("collection", String(128), primary_key=True),
+    Column("key", String(512), primary_key=True),
+    Column("body", _Json, nullable=False),
+    Column("updated_at", Float, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("seq", _Seq, primary_key=True, autoincrement=True),
+    Column("task_id", String(512), nullable=False, unique=True),
+    Column("state", String(32), nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("tenant", String(512), nullable=False),
+    Column("spec", _Json),
+    Column("function_hash", String(128)),
+    Column("call", LargeBinary),
+    Column("submitted_at", Float, nullable=False),
+    Column("started_at", Float),
+    Column("finished_at", Float),
+    Column("attempt", Integer, nullable=False),
+    Column("node", String(512)),
+    Column("outcome", _Json),
+    Column("result", LargeBinary),
+)
+Index("tasks_by_state", tasks.c.state)
+# Recovery reads what is unfinished: a partial index keeps that independent of how much has finished.
+Index(
+    "tasks_unfinished",
+    tasks.c.seq,
+    sqlite_where=tasks.c.finished_at.is_(None),
+    postgresql_where=tasks.c.finished_at.is_(None),
+)
+Index("tasks_by_finish", tasks.c.finished_at)
+
+functions = Table(
+    "functions",
+    metadata,
+    Column("hash", String(128), primary_key=True),
+    Column("blob", LargeBinary, nullable=False),
+)
+
+requests = Table(
+    "requests",
+    metadata,
+    Column("seq", _Seq, primary_key=True, autoincrement=True),
+    Column("request_id", String(512), nullable=False, unique=True),
+    Column("model_id", String(512), nullable=False),
+    Column("key", String(512)),
+    Column("priority", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("accepted_at", Float, nullable=False),
+    Column("finished_at", Float),
+    Column("executed_as", String(512)),
+    Column("task_id", String(512)),
+    Column("payload", _Json),
+    Column("outcome", _Json),
+    CheckConstraint("state IN ('accepted', 'completed', 'failed', 'dead_lettered')", name="requests_state"),
+    CheckConstraint("(state = 'accepted') = (finished_at IS NULL)", name="requests_finish"),
+)
+Index("requests_by_state", requests.c.state, requests.c.seq)
+Index("requests_by_finish", requests.c.finished_at)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("seq", _Seq, primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),
+    Column("digest", String(128), nullable=False),
+    Column("plan", _Json, nullable=False),
+    Column("outcome", _Json),
+)
+
+samples = Table(
+    "samples",
+    metadata,
+    Column("series", String(512), primary_key=True),
+    Column("at", Float, primary_key=True),
+    Column("value", Float, nullable=False),
+    sqlite_with_rowid=False,
+)

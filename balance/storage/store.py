@@ -1,0 +1,283 @@
+"""The durable state: one database, many readers, one writer for each owner, fenced by epoch.
+
+SQLite by default, with a write-ahead log and a real fsync at every commit (``synchronous=FULL``):
+what `Store.transaction` returned from is there after a ``kill -9`` and after a power cut.  The same
+SQL runs on PostgreSQL by URL.
+
+Invariants
+----------
+* A write transaction checks its epoch inside the transaction itself, so no newer owner can slip in
+  between the check and the commit.
+* In one process a write waits for the write before it; between processes SQLite's own lock does that.
+
+It does not migrate schemas and does not share one object between processes: each process opens its own.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, select
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.pool import StaticPool
+
+from balance.defaults import default
+from balance.errors import ConfigurationError, NotReady, StaleEpoch, StorageError
+from balance.storage.failures import explained
+from balance.storage.fence import Fence
+from balance.storage.schema import SCHEMA_VERSION, meta, metadata, owners
+from balance.storage.sql import Sql
+from balance.storage.transaction import Transaction
+from balance.types import check_id, check_number
+
+if TYPE_CHECKING:
+    from balance.clock import Clock
+
+_WRITES = "balance_writes"
+
+
+class Store:
+    """A database of Balance.
+
+    Parameters
+    ----------
+    url : str, default "sqlite://"
+        SQLAlchemy URL: ``sqlite://`` in memory, ``sqlite:////var/lib/balance/balance.db`` a file (created
+        with mode 0600), ``postgresql+psycopg://...`` a server.
+    clock : Clock, optional
+        Dates what is written.
+    busy_timeout_s : float, default 10
+        How long to wait for another process that is writing.
+
+    Raises
+    ------
+    ConfigurationError
+        The URL can't be read or names a database that Balance does not know.
+    StorageError
+        The database can't be opened, or is of another schema version; the message says what to do.
+
+    Examples
+    --------
+    >>> store = Store()
+    >>> fence = store.acquire("scheduler")
+    >>> with store.transaction(fence) as tx:
+    ...     tx.put("nodes", "n1", {"cpu": 4})
+    >>> store.scan("nodes")
+    [('n1', {'cpu': 4})]
+    >>> newer = store.acquire("scheduler")
+    >>> with store.transaction(fence) as tx:
+    ...     tx.delete("nodes", "n1")
+    Traceback (most recent call last):
+    ...
+    balance.errors.StaleEpoch: 'scheduler' was taken over: epoch 1 may not write any more, 2 does
+    >>> store.close()
+    """
+
+    def __init__(self, url: str = "sqlite://", *, clock: Clock | None = None, busy_timeout_s: float = 10.0) -> None:
+        self._clock: Clock = clock or default("clock")
+        self._url = _parsed(url)
+        self.where = self._url.render_as_string(hide_password=True)
+        self._in_memory = self._url.get_backend_name() == "sqlite" and self._url.database in (None, "", ":memory:")
+        self._lock = threading.Lock()
+        self._holder: int | None = None
+        self._closed = False
+        self._engine = self._open(check_number("busy_timeout_s", busy_timeout_s, minimum=0))
+        try:
+            self._prepare()
+        except BaseException:
+            self._engine.dispose()
+            raise
+
+    def _open(self, busy_timeout_s: float) -> Engine:
+        if self._url.get_backend_name() != "sqlite":
+            return create_engine(self._url, pool_pre_ping=True)
+        options: dict[str, Any] = {"connect_args": {"timeout": busy_timeout_s, "check_same_thread": False}}
+        if self._in_memory:
+            options["poolclass"] = StaticPool
+        else:
+            self._create_private_file(Path(str(self._url.database)))
+        engine = create_engine(self._url, **options)
+        event.listen(engine, "connect", _configure_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+
+    def _create_private_file(self, path: Path) -> None:
+        """Create the file before SQLite does, which would let everyone read it; the log beside it inherits the mode."""
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        except OSError as error:
+            raise StorageError(
+                f"the store {str(path)!r} can't be opened ({error.strerror}); "
+                "create its folder and make it writable for this user, or name another one",
+                store=str(path),
+            ) from None
+
+    def _prepare(self) -> None:
+        with explained(self.where), self._connected(writes=True) as connection, connection.begin():
+            metadata.create_all(connection)
+            sql = Sql(connection, self._clock, writable=True)
+            sql.write(
+                sql.insert(meta).values(name="schema_version", value=SCHEMA_VERSION).on_conflict_do_nothing(),
+            )
+            found = sql.read(select(meta.c.value).where(meta.c.name == "schema_version")).scalar_one()
+        if found != SCHEMA_VERSION:
+            raise StorageError(
+                f"the store {self.where} has schema version {found}, this Balance needs {SCHEMA_VERSION}; "
+                "run the Balance that wrote it, or name another store",
+                store=self.where,
+                found=found,
+                expected=SCHEMA_VERSION,
+            )
+
+    @contextmanager
+    def _connected(self, *, writes: bool) -> Iterator[Connection]:
+        with self._engine.connect().execution_options(**{_WRITES: writes}) as connection:
+            yield connection
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait for this thread's turn to write (in memory there is one connection: to read, too)."""
+        me = threading.get_ident()
+        if self._holder == me:
+            raise StorageError("this thread has a transaction open already; use that one's methods")
+        with self._lock:
+            self._holder = me
+            try:
+                yield
+            finally:
+                self._holder = None
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise NotReady(f"the store {self.where} is closed", store=self.where)
+
+    def acquire(self, owner: str) -> Fence:
+        """Take over as the one that writes for `owner`; every older fence of that owner is stale from now on.
+
+        Returns
+        -------
+        Fence
+            With an epoch one higher than the last.
+        """
+        check_id("owner", owner)
+        self._check_open()
+        with self._turn(), explained(self.where), self._connected(writes=True) as connection, connection.begin():
+            sql = Sql(connection, self._clock, writable=True)
+            first = sql.insert(owners).values(owner=owner, epoch=1)
+            taken = first.on_conflict_do_update(index_elements=["owner"], set_={"epoch": owners.c.epoch + 1}).returning(
+                owners.c.epoch
+            )
+            return Fence(owner, int(sql.write(taken).scalar_one()))
+
+    @contextmanager
+    def transaction(self, fence: Fence) -> Iterator[Transaction]:
+        """Open a transaction that writes; it commits at the end of the block, or undoes everything if that raises.
+
+        Raises
+        ------
+        StaleEpoch
+            A newer owner has taken over (or this store never knew the fence): nothing was written.
+        StorageError
+            The database failed, or this thread has a transaction open already.
+        """
+        self._check_open()
+        with self._turn(), explained(self.where), self._connected(writes=True) as connection, connection.begin():
+            self._check_epoch(connection, fence)
+            yield Transaction(Sql(connection, self._clock, writable=True))
+
+    def _check_epoch(self, connection: Connection, fence: Fence) -> None:
+        # The row stays locked until the commit: on PostgreSQL by FOR SHARE, on SQLite by BEGIN IMMEDIATE.
+        query = select(owners.c.epoch).where(owners.c.owner == fence.owner).with_for_update(read=True)
+        epoch = connection.execute(query).scalar_one_or_none()
+        if epoch != fence.epoch:
+            now = "nobody" if epoch is None else epoch
+            raise StaleEpoch(
+                f"{fence.owner!r} was taken over: epoch {fence.epoch} may not write any more, {now} does",
+                owner=fence.owner,
+                epoch=fence.epoch,
+                current=epoch,
+            )
+
+    @contextmanager
+    def reading(self) -> Iterator[Transaction]:
+        """Open a transaction that only reads, all of it at one moment; writing in it raises `StorageError`."""
+        self._check_open()
+        if self._in_memory:
+            with self._turn(), self._snapshot() as tx:
+                yield tx
+        else:
+            with self._snapshot() as tx:
+                yield tx
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[Transaction]:
+        with explained(self.where), self._connected(writes=False) as connection:
+            if self._engine.dialect.name == "postgresql":
+                connection.execution_options(isolation_level="REPEATABLE READ")
+            with connection.begin():
+                yield Transaction(Sql(connection, self._clock, writable=False))
+
+    def get(self, collection: str, key: str) -> dict[str, Any] | None:
+        """Return one document, or None."""
+        with self.reading() as tx:
+            return tx.get(collection, key)
+
+    def scan(self, collection: str) -> list[tuple[str, dict[str, Any]]]:
+        """Return ``(key, document)`` of a whole collection, sorted by key."""
+        with self.reading() as tx:
+            return tx.scan(collection)
+
+    def conservation(self) -> dict[str, Any]:
+        """Check that no accepted request got lost; see `RequestRecords.conservation`.
+
+        Returns
+        -------
+        dict
+            ``accepted``, ``completed``, ``failed``, ``dead_lettered``, ``in_flight`` (requests), ``holds``.
+        """
+        with self.reading() as tx:
+            return tx.requests.conservation()
+
+    def close(self) -> None:
+        """Close every connection, after a transaction that is under way; closing twice is fine."""
+        if not self._closed:
+            with self._turn():
+                self._closed = True
+                self._engine.dispose()
+
+    def __repr__(self) -> str:
+        return f"Store({self.where!r})"
+
+
+def _parsed(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+        known = parsed.get_backend_name() in ("sqlite", "postgresql")
+        parsed.get_dialect()
+    except (ArgumentError, NoSuchModuleError):
+        known = False
+    if not known:
+        raise ConfigurationError(
+            f"the store URL {url!r} can't be used; expected sqlite:///PATH or postgresql+psycopg://USER@HOST/NAME",
+            url=url,
+        )
+    return parsed
+
+
+def _configure_sqlite(connection: Any, _record: Any) -> None:
+    # The driver's own idea of when to begin would break BEGIN IMMEDIATE and savepoints; `_begin_sqlite` does it.
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A writer takes the lock at once: to upgrade a read in the middle fails without waiting.
+    immediate = connection.get_execution_options().get(_WRITES)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")

@@ -1,0 +1,47 @@
+"""A transaction: documents by its own methods, and the typed records beside them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from balance.storage.decisions import DecisionRecords
+from balance.storage.documents import DocumentRecords
+from balance.storage.requests import RequestRecords
+from balance.storage.samples import SampleRecords
+from balance.storage.tasks import TaskRecords
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from balance.storage.sql import Sql
+
+
+class Transaction(DocumentRecords):
+    """What happens in here happens together or not at all.
+
+    Attributes
+    ----------
+    tasks : TaskRecords
+    requests : RequestRecords
+    decisions : DecisionRecords
+    samples : SampleRecords
+
+    Examples
+    --------
+    >>> from balance.storage import Store
+    >>> store = Store()
+    >>> with store.transaction(store.acquire("me")) as tx:
+    ...     tx.put("notes", "first", {"text": "hello"})
+    ...     tx.tasks.insert([{"task_id": "t"}])
+    """
+
+    def __init__(self, sql: Sql) -> None:
+        super().__init__(sql)
+        self.tasks = TaskRecords(sql)
+        self.requests = RequestRecords(sql)
+        self.decisions = DecisionRecords(sql)
+        self.samples = SampleRecords(sql)
+
+    def savepoint(self) -> AbstractContextManager[Any]:
+        """Return a context: what fails inside it is undone alone, and the transaction goes on."""
+        return self._sql.savepoint()
