@@ -1,0 +1,1 @@
+"""Who runs, where and with what: analyzers, the scheduler and the coordinators."""

@@ -1,0 +1,1 @@
+"""Forecasts of demand, on top of `balance.timeseries`."""
