@@ -15,6 +15,7 @@ It does not migrate schemas and does not share one object between processes: eac
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Iterator
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from balance.clock import Clock
 
 _WRITES = "balance_writes"
+# Built once (json.dumps with options builds one for every value); NaN is no JSON and is refused.
+_as_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 class Store:
@@ -96,8 +99,11 @@ class Store:
 
     def _open(self, busy_timeout_s: float) -> Engine:
         if self._url.get_backend_name() != "sqlite":
-            return create_engine(self._url, pool_pre_ping=True)
-        options: dict[str, Any] = {"connect_args": {"timeout": busy_timeout_s, "check_same_thread": False}}
+            return create_engine(self._url, pool_pre_ping=True, json_serializer=_as_json)
+        options: dict[str, Any] = {
+            "json_serializer": _as_json,
+            "connect_args": {"timeout": busy_timeout_s, "check_same_thread": False},
+        }
         if self._in_memory:
             options["poolclass"] = StaticPool
         else:
