@@ -1,0 +1,116 @@
+"""The history keeps what was recorded, at every resolution, and never more than it may."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from balance.errors import InvalidValue
+from balance.timeseries.history import History
+
+START = 1_700_000_000.0
+
+
+def test_quiet_steps_are_zero_and_the_time_before_is_unknown() -> None:
+    """A gap in events is a zero; before the first event nothing is known."""
+    history = History()
+    history.add("m", START + 5)
+    history.add("m", START + 8, 3)
+    got = history.counts("m", 1.0, 10, START + 10)
+    assert np.isnan(got[:5]).all()
+    assert got[5:].tolist() == [1, 0, 0, 3, 0]
+
+
+def test_a_gauge_has_gaps() -> None:
+    """The mean of a step without a reading is NaN, not zero."""
+    history = History()
+    history.add_many("cpu", [(START, 2.0), (START + 0.5, 4.0), (START + 2, 8.0)])
+    assert history.values("cpu", 1.0, 3, START + 3).tolist() == pytest.approx([3.0, np.nan, 8.0], nan_ok=True)
+    assert history.values("cpu", 3.0, 1, START + 4, kind="max")[0] == 8.0
+    assert history.values("cpu", 1.0, 3, START + 3, kind="count").tolist() == [2, 0, 1]
+
+
+def test_order_does_not_matter() -> None:
+    """Late and unordered records land in their own bin, as if they had come in order."""
+    points = [(START + second, float(second % 7)) for second in range(300)]
+    ordered, shuffled = History(), History()
+    ordered.add_many("m", points)
+    shuffled.add_many("m", [points[i] for i in np.random.default_rng(1).permutation(len(points))])
+    for step in (1.0, 10.0, 60.0):
+        n = int(240 / step)
+        a, b = (h.counts("m", step, n, START + 300) for h in (ordered, shuffled))
+        assert np.array_equal(a, b, equal_nan=True)
+
+
+def test_tiers_agree_and_the_coarse_ones_reach_further() -> None:
+    """A question that the fine tier no longer reaches is answered by the next one, with the same totals."""
+    history = History(tiers=((1.0, 60), (10.0, 60), (60.0, 60)))
+    for second in range(1200):
+        history.add("m", START + second, 2.0)
+    now = START + 1200
+    assert history.counts("m", 1.0, 50, now).sum() == 100
+    assert (history.counts("m", 10.0, 50, now) == 20).all()
+    wide = history.counts("m", 60.0, 20, now)
+    assert np.nansum(wide[-19:]) == 19 * 120
+    assert np.isnan(history.counts("m", 1.0, 100, now)[:30]).all()
+
+
+def test_a_huge_gap_costs_nothing_and_clears_what_is_too_old() -> None:
+    """A year of silence leaves only what came after it."""
+    history = History()
+    history.add("m", START, 5)
+    history.add("m", START + 366 * 86400, 7)
+    got = history.counts("m", 600.0, 2016, START + 366 * 86400 + 600)
+    assert np.nansum(got) == 7
+
+
+def test_snapshot_goes_through_json_and_back() -> None:
+    """What was restored answers as the original did, and goes on recording."""
+    history = History()
+    history.add_many("m", [(START + 3 * i, float(i)) for i in range(500)])
+    copy = History()
+    copy.restore(json.loads(json.dumps(history.snapshot(), allow_nan=False)))
+    for h in (history, copy):
+        h.add("m", START + 1600, 9.0)
+    for step, n in ((1.0, 600), (10.0, 300), (60.0, 30), (600.0, 5)):
+        a, b = (h.counts("m", step, n, START + 1700) for h in (history, copy))
+        assert np.array_equal(a, b, equal_nan=True)
+    with pytest.raises(InvalidValue):
+        History(tiers=((2.0, 10),)).restore(history.snapshot())
+
+
+def test_series_are_bounded() -> None:
+    """The series that was written longest ago makes room."""
+    history = History(max_series=2)
+    for name in ("a", "b", "a", "c"):
+        history.add(name, START)
+    assert history.series() == ["a", "c"]
+    history.forget("a")
+    assert history.series() == ["c"]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e300, "x", None])
+def test_a_bad_record_changes_nothing(bad: object) -> None:
+    """Of many records with one bad among them none is kept."""
+    history = History()
+    with pytest.raises(InvalidValue):
+        history.add_many("m", [(START, 1.0), (START, bad)])  # type: ignore[list-item]
+    with pytest.raises(InvalidValue):
+        history.add("m", bad)  # type: ignore[arg-type]
+    assert history.series() == []
+
+
+def test_a_bad_question_raises() -> None:
+    """Steps that the tiers can't answer, unknown kinds and bad tiers name the mistake."""
+    history = History()
+    for step in (0.0, 0.5, 1.5, -1.0, float("nan")):
+        with pytest.raises(InvalidValue):
+            history.counts("m", step, 5, START)
+    with pytest.raises(InvalidValue):
+        history.values("m", 1.0, 5, START, kind="median")
+    for tiers in ((), ((1.0, 10), (1.5, 10)), ((10.0, 5), (1.0, 5)), ((0.0, 5),)):
+        with pytest.raises(InvalidValue):
+            History(tiers=tiers)
+    assert np.isnan(history.counts("never seen", 1.0, 3, START)).all()
