@@ -15,7 +15,9 @@ _ADAPTERS = {
     "host_probe": "balance.adapters.host:HostProbe",
     "inline_executor": "balance.adapters.local:InlineExecutor",
     "local_places": "balance.adapters.places:LocalPlaces",
+    "shelf": "balance.adapters.shelf:LocalShelf",
     "readers": "balance.adapters.readers:Readers",
+    "offload": "balance.adapters.threads:ThreadOffload",
     "copier": "balance.adapters.copier:FsspecCopier",
 }
 
