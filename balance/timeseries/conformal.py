@@ -1,0 +1,71 @@
+"""How far off the forecast may be: quantiles out of the backtest's own errors.
+
+Split conformal prediction (V. Vovk et al., "Algorithmic Learning in a Random World", 2005; J. Lei et al.,
+"Distribution-free predictive inference for regression", 2018): no shape of the errors is assumed.  Errors
+are scaled by how large they usually are at that step ahead, pooled, and scaled back, since with a handful
+of origins no single step has errors enough of its own.
+
+The errors of one origin go together, so the sample is worth about as many draws as there are origins:
+the band is widened as Student's t is against the normal distribution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from balance.timeseries.series import Array
+
+#: (z^2 + 1) / 4 at the 90 % quantile: the first term of Student's t around the normal quantile.
+_STUDENT = 0.66
+#: Steps on either side whose errors are averaged into a step's usual error.
+_NEIGHBOURS = 2
+
+
+def error_quantiles(errors: Array, horizon: int, levels: Sequence[float]) -> dict[float, Array]:
+    """Return by level how far above the point forecast (below 0: under it) the quantile of each step lies.
+
+    Parameters
+    ----------
+    errors : ndarray of shape (origins, steps)
+        Truth less forecast.
+    horizon : int
+        Steps wanted; beyond `steps` errors grow with the square root of the step, as those of a random walk.
+    levels : sequence of float
+        Between 0 and 1.  Levels below 0.5 come out at or below 0, those above at or above 0, 0.5 as 0, so
+        that the point forecast is the median and quantiles never cross.
+
+    Examples
+    --------
+    >>> errors = np.array([[-1.0, 2.0], [1.0, -2.0], [0.5, 1.0]])
+    >>> bands = error_quantiles(errors, 4, [0.1, 0.5, 0.9])
+    >>> bool((bands[0.1] < 0).all()), bands[0.5].tolist(), bool((np.diff(bands[0.9]) >= 0).all())
+    (True, [0.0, 0.0, 0.0, 0.0], True)
+    """
+    usual = _usual_error(errors)
+    if not usual[-1]:
+        return {level: np.zeros(horizon) for level in levels}
+    pool = np.sort((errors / np.maximum(usual, 1e-12 * usual[-1])).ravel())
+    ahead = np.arange(1, horizon + 1)
+    known = np.minimum(ahead, len(usual))
+    widths = usual[known - 1] * np.sqrt(ahead / known) * (1 + _STUDENT / len(errors))
+    return {level: widths * _tail(pool, level) for level in levels}
+
+
+def _usual_error(errors: Array) -> Array:
+    """Return the usual size of the error at each step, never shrinking with the distance."""
+    sizes = np.abs(errors).mean(axis=0)
+    padded = np.pad(sizes, _NEIGHBOURS, mode="edge")
+    width = 2 * _NEIGHBOURS + 1
+    return np.maximum.accumulate(np.convolve(padded, np.ones(width) / width, "valid"))
+
+
+def _tail(pool: Array, level: float) -> float:
+    """Return the conformal quantile of the sorted `pool`, on its own side of 0."""
+    n = len(pool)
+    if level == 0.5:
+        return 0.0
+    if level > 0.5:
+        return max(0.0, float(pool[min(n, int(np.ceil((n + 1) * level))) - 1]))
+    return min(0.0, float(pool[max(1, int(np.floor((n + 1) * level))) - 1]))

@@ -1,0 +1,109 @@
+"""Find the seasons of a series: the lags at which it repeats itself, where the repeating is significant.
+
+The autocorrelation is taken of differences, in which a random walk has no peaks at all, with outliers
+clipped so that one spike does not look like a pattern.  Differences drown a slow season in noise, so they
+are taken of ever longer block sums until a season shows.  A lag is a season where its autocorrelation is a
+local maximum well above chance and the series holds three of it.
+
+Days come in weeks: where a multiple of the season repeats better than its neighbour multiples do, in what
+is left after taking the season out, it is a second season.
+
+A false season costs little, because seasonal methods still have to win their backtest.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from balance.timeseries.series import Array
+
+#: A shorter cycle is the business of an autoregression's first lags.
+SHORTEST = 4
+#: Block lengths whose sums are differenced, in steps.
+_BLOCKS = (1, 4, 16)
+#: A block may be at most this share of the season it shows: longer ones blur it.
+_BLOCK_SHARE = 1 / 6
+#: Standard errors above zero that a peak needs: with hundreds of lags tried, 2 would find seasons in noise.
+_SIGNIFICANT = 4.0
+#: The least autocorrelation that is worth modelling, however long the series.
+_WORTHWHILE = 0.2
+#: A peak this close to the highest stands for it: the multiples of a season repeat as well as it does.
+_NEAR = 0.85
+#: By how much a multiple has to beat its neighbours, and in standard errors.
+_LEAD, _LEAD_SIGNIFICANT = 0.08, 2.0
+
+
+def find_seasons(values: Array, cycles: int = 3) -> tuple[int, ...]:
+    """Return up to two season lengths in steps, shortest first; empty where none is significant.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n,)
+        Without gaps.
+    cycles : int, default 3
+        How often a season must fit into the series.
+
+    Notes
+    -----
+    O(n log n); about 0.3 ms for 1000 values.
+
+    Examples
+    --------
+    >>> hours = np.arange(24 * 14)
+    >>> find_seasons(10 + np.sin(2 * np.pi * hours / 24))
+    (24,)
+    """
+    longest = len(values) // cycles
+    for block in _BLOCKS:
+        season = _season_at(values, block, longest)
+        if season:
+            longer = _longer_season(values, season, longest)
+            return (season, longer) if longer else (season,)
+    return ()
+
+
+def _season_at(values: Array, block: int, longest: int) -> int | None:
+    """Return the season that the differences of sums over `block` steps show, if any."""
+    shortest = max(SHORTEST, round(block / _BLOCK_SHARE))
+    if longest < shortest:
+        return None
+    sums = np.convolve(values, np.ones(block), "valid") if block > 1 else values
+    acf = _autocorrelation(_clipped(sums[block:] - sums[:-block]), longest + 1)
+    limit = max(_WORTHWHILE, _SIGNIFICANT * np.sqrt(block / len(values)))
+    peaks = _peaks(acf, shortest, longest)
+    peaks = peaks[acf[peaks] > limit]
+    return int(peaks[acf[peaks] >= _NEAR * acf[peaks].max()].min()) if peaks.size else None
+
+
+def _longer_season(values: Array, season: int, longest: int) -> int | None:
+    """Return the multiple of `season` that repeats better than its neighbour multiples, if one does."""
+    multiples = np.arange(season, longest + season, season)
+    if len(multiples) < 4:
+        return None
+    rest = _autocorrelation(_clipped(values[season:] - values[:-season]), int(multiples[-1]))
+    at = rest[multiples]
+    lead = at[1:-1] - np.maximum(at[:-2], at[2:])
+    best = int(np.argmax(lead)) + 1
+    margin = max(_LEAD, _LEAD_SIGNIFICANT / np.sqrt(len(values)))
+    return int(multiples[best]) if lead[best - 1] > margin and at[best] > margin else None
+
+
+def _peaks(acf: Array, shortest: int, longest: int) -> NDArray[np.int64]:
+    lags = np.arange(shortest, longest + 1)
+    return lags[(acf[lags] >= acf[lags - 1]) & (acf[lags] >= acf[lags + 1])]
+
+
+def _clipped(differences: Array) -> Array:
+    centred = differences - np.median(differences)
+    spread = np.median(np.abs(centred))
+    return np.clip(centred, -7.5 * spread, 7.5 * spread) if spread > 0 else centred
+
+
+def _autocorrelation(x: Array, lags: int) -> Array:
+    """Return the autocorrelation at lags 0 ... `lags` (zeros for a constant), by FFT."""
+    x = x - x.mean()
+    size = 1 << (2 * len(x) - 1).bit_length()
+    covariance = np.fft.irfft(np.abs(np.fft.rfft(x, size)) ** 2, size)[: lags + 1]
+    covariance = np.pad(covariance, (0, lags + 1 - len(covariance)))
+    return covariance / covariance[0] if covariance[0] > 1e-12 * len(x) else np.zeros(lags + 1)
