@@ -1,0 +1,147 @@
+"""Executors: long-lived processes that run user code, one task at a time.
+
+A function is sent to an executor once, by the hash of its pickle, and kept there; a call carries only
+its arguments.  Whatever user code does (raise, print, ``sys.exit``, die) ends up in an `Answer` or in the
+death of this process alone, which Ray reports to the `Pool` that owns it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import time
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ray import cloudpickle
+
+OUTPUT_LIMIT_BYTES = 64 * 1024
+"""How much of what a task printed is kept: the last so many bytes."""
+
+FUNCTIONS_KEPT = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A function with its arguments, as it travels and as it is stored.
+
+    Attributes
+    ----------
+    function : str
+        SHA-256 of the pickled function.
+    arguments : bytes
+        Pickled ``(args, kwargs)``.
+    name : str
+        The function's name, for people.
+    """
+
+    function: str
+    arguments: bytes
+    name: str
+
+
+def pack(
+    function: Callable[..., Any], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+) -> tuple[Call, bytes]:
+    """Return the call and the function's pickle (to be stored once under ``call.function``).
+
+    Examples
+    --------
+    >>> call, blob = pack(len, ([1, 2, 3],))
+    >>> call.name, cloudpickle.loads(blob) is len
+    ('len', True)
+    """
+    blob = cloudpickle.dumps(function)
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    return Call(hashlib.sha256(blob).hexdigest(), cloudpickle.dumps((args, kwargs or {})), str(name)), blob
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How one call ended.
+
+    Attributes
+    ----------
+    ok : bool
+        Whether the function returned.
+    value : bytes or None
+        The pickled result.
+    error : str
+        ``Type: message`` where it did not return.
+    traceback : str
+        For the submitter.
+    output : str
+        What it printed, at most `OUTPUT_LIMIT_BYTES` of it.
+    run_s : float
+        Seconds that it ran.
+    missing : bool
+        The function was not known here; nothing ran.
+    """
+
+    ok: bool
+    value: bytes | None = None
+    error: str = ""
+    traceback: str = ""
+    output: str = ""
+    run_s: float = 0.0
+    missing: bool = False
+
+
+class ExecutorActor:
+    """One process that runs tasks.
+
+    Parameters
+    ----------
+    name : str
+        Its name among the actors.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.now_running = ""
+        self.done = 0
+        self._functions: OrderedDict[str, Callable[..., Any]] = OrderedDict()
+
+    def __repr__(self) -> str:
+        return f"Balance<{self.name}>"
+
+    def ping(self) -> dict[str, Any]:
+        """Answer with who this is."""
+        return {"role": self.name, "state": "ready", "pid": os.getpid(), "done": self.done}
+
+    def run(self, call: Call, function: bytes | None = None) -> Answer:
+        """Run one call and say how it ended; `function` is its pickle where it may not be known here."""
+        known = self._functions.get(call.function)
+        if known is None:
+            if function is None:
+                return Answer(False, missing=True)
+            try:
+                known = cloudpickle.loads(function)
+            except Exception as error:
+                return Answer(False, error=f"the function can't be loaded: {error!r}", traceback=traceback.format_exc())
+            self._functions[call.function] = known
+            if len(self._functions) > FUNCTIONS_KEPT:
+                self._functions.popitem(last=False)
+        self._functions.move_to_end(call.function)
+        return self._answer(known, call)
+
+    def _answer(self, function: Callable[..., Any], call: Call) -> Answer:
+        printed = io.StringIO()
+        before = time.perf_counter()
+        ok, value, error, trace = False, None, "", ""
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+            try:
+                args, kwargs = cloudpickle.loads(call.arguments)
+                value = cloudpickle.dumps(function(*args, **kwargs))
+                ok = True
+            except (Exception, SystemExit, KeyboardInterrupt) as raised:
+                error = f"{type(raised).__name__}: {raised}"
+                trace = traceback.format_exc()
+        self.done += 1
+        text = printed.getvalue()[-OUTPUT_LIMIT_BYTES:]
+        return Answer(ok, value, error, trace, text, time.perf_counter() - before)
