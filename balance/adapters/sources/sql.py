@@ -1,0 +1,140 @@
+"""Data from a database: a SQLAlchemy URL that carries its query.
+
+``sqlite:///shop.db?query=SELECT id, price FROM items`` delivers a list of records, one dict for each row
+with its columns in the query's order.  ``query`` is percent-decoded and taken out of the URL; all other
+parameters stay.  The connection only reads: SQLite opens the file so and refuses ``ATTACH``, other
+databases get a read-only transaction.
+
+Values become JSON: dates and times ISO 8601, decimals floats, UUIDs text, blobs base64.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import decimal
+import sqlite3
+import uuid
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+from balance.errors import AccessRefused, InvalidValue, SourceUnavailable
+
+if TYPE_CHECKING:
+    from balance.adapters.sources.paths import PathPolicy
+    from balance.clock import Clock
+
+_FORM = "DIALECT://USER@HOST/DATABASE?query=SELECT ..., for example sqlite:///shop.db?query=SELECT * FROM items"
+_ROWS_AT_ONCE = 1000
+_STEPS_PER_LOOK = 100_000  # of SQLite's machine between two looks at the clock: about a millisecond
+
+
+class SqlSource:
+    """Runs one query.
+
+    Parameters
+    ----------
+    paths : PathPolicy
+        Which SQLite files may be read.
+    trusted : bool
+        Whether a database server may be asked at all.
+    timeout_s : float
+        How long a query may run.
+    clock : Clock
+    """
+
+    def __init__(self, *, paths: PathPolicy, trusted: bool, timeout_s: float, clock: Clock) -> None:
+        self._clock = clock
+        self._paths = paths
+        self._trusted = trusted
+        self._timeout_s = timeout_s
+
+    def check(self, source: str) -> None:
+        """Raise `InvalidValue` or `AccessRefused` if this could never be read."""
+        url, _query = _parsed(source)
+        self._place(url)
+
+    def read(self, source: str, max_bytes: int) -> list[dict[str, Any]]:
+        """Return the rows; more than `max_bytes` of them raise `AccessRefused`."""
+        url, query = _parsed(source)
+        engine = self._engine(url)
+        shown = url.render_as_string(hide_password=True)
+        rows: list[dict[str, Any]] = []
+        size = 0
+        try:
+            with engine.connect() as connection:
+                result = connection.execution_options(stream_results=True).execute(text(query))
+                if not result.returns_rows:
+                    raise InvalidValue("query", query, "one that returns rows")
+                names = list(result.keys())
+                while some := result.fetchmany(_ROWS_AT_ONCE):
+                    for row in some:
+                        rows.append(record := {name: _as_json(value) for name, value in zip(names, row, strict=True)})
+                        size += len(str(record))
+                    if size > max_bytes:
+                        raise AccessRefused(f"{shown} delivers more than {max_bytes} bytes", max_bytes=max_bytes)
+        except (SQLAlchemyError, ImportError) as error:
+            said = getattr(error, "orig", None) or error
+            raise SourceUnavailable(f"{shown} did not deliver ({said})", url=shown) from error
+        finally:
+            engine.dispose()
+        return rows
+
+    def _place(self, url: URL) -> str | None:
+        if url.get_backend_name() == "sqlite":
+            return self._paths.check(url.database or "")
+        if not self._trusted:
+            raise AccessRefused("a database server is asked only for a caller that is trusted", host=str(url.host))
+        return None
+
+    def _engine(self, url: URL) -> Engine:
+        path = self._place(url)
+        if path is None:
+            engine = create_engine(url)
+            if engine.dialect.name == "postgresql":
+                event.listen(engine, "begin", self._bound_postgresql)
+            return engine
+        engine = create_engine(
+            "sqlite://",
+            creator=lambda: sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, timeout=self._timeout_s),
+        )
+        event.listen(engine, "connect", self._bound_sqlite)
+        return engine
+
+    def _bound_postgresql(self, connection: Connection) -> None:
+        connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+        connection.exec_driver_sql(f"SET LOCAL statement_timeout = {int(self._timeout_s * 1000)}")
+
+    def _bound_sqlite(self, connection: sqlite3.Connection, _record: Any) -> None:
+        refused = (sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH)  # another file would escape the check of the path
+        connection.set_authorizer(lambda action, *_: sqlite3.SQLITE_DENY if action in refused else sqlite3.SQLITE_OK)
+        deadline = self._clock.now() + self._timeout_s
+        connection.set_progress_handler(lambda: int(self._clock.now() > deadline), _STEPS_PER_LOOK)
+
+
+def _parsed(source: str) -> tuple[URL, str]:
+    try:
+        url = make_url(source)
+        url.get_dialect()
+    except (ArgumentError, NoSuchModuleError, ImportError):
+        raise InvalidValue("source", source, _FORM) from None
+    query = url.query.get("query")
+    if not isinstance(query, str) or not query.strip() or (url.get_backend_name() == "sqlite" and not url.database):
+        raise InvalidValue("source", source, _FORM)
+    return url.difference_update_query(["query"]), query
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, datetime.date | datetime.time):  # datetime is a date
+        return value.isoformat()
+    if isinstance(value, decimal.Decimal):
+        return float(value)
+    if isinstance(value, uuid.UUID):
+        return str(value)
+    if isinstance(value, bytes | memoryview):
+        return base64.b64encode(value).decode("ascii")
+    return value
