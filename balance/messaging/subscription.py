@@ -1,0 +1,236 @@
+"""One subscription: reads a topic as a member of a group and hands each message to a handler.
+
+One loop polls; each partition has a `Lane` of its own.  A lane that is full is left out of the next poll, so a slow
+handler holds up its partition and nothing else, and memory is bounded by partitions times buffer.
+
+What it does *not* do: remember messages over restarts.  After a crash, what was not committed comes again: handlers
+are idempotent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from balance.errors import BalanceError, MessageRejected
+from balance.messaging.broker import Broker, Polled, Record
+from balance.messaging.delivery import Counters, DeliveryPolicy, Handler, Message, decode_message
+from balance.messaging.lane import Lane
+
+POLL_WAIT_S = 2.0
+POLL_RECORDS = 500
+#: How long to wait after the broker failed, before it is asked again.
+BROKER_PAUSE_S = 0.5
+
+DeadLetter = Callable[[Record, BaseException, int], Awaitable[None]]
+
+logger = logging.getLogger(__name__)
+
+
+class Subscription:
+    """A running subscription; `KafkaService.subscribe` makes them.
+
+    Parameters
+    ----------
+    broker : Broker
+        Where the messages are.
+    topic, group : str
+        What is read, and on whose behalf.
+    handler : async callable
+        Gets each `Message`; raising means failure, raising `MessageRejected` means that trying again is useless.
+    policy : DeliveryPolicy
+        Attempts, waits, limits.
+    counters : Counters
+        Where deliveries are counted.
+    dead_letter : async callable
+        Takes a record that is given up, the failure, and the number of attempts; returns when that is durable.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        topic: str,
+        group: str,
+        handler: Handler,
+        *,
+        policy: DeliveryPolicy,
+        counters: Counters,
+        dead_letter: DeadLetter,
+    ) -> None:
+        self.topic = topic
+        self.group = group
+        self.handler = handler
+        self.member = f"{group}-{uuid.uuid4().hex[:12]}"
+        self.problem: str | None = None
+        self._broker = broker
+        self._policy = policy
+        self._counters = counters
+        self._dead_letter = dead_letter
+        self._lanes: dict[int, Lane] = {}
+        self._room = asyncio.Event()  # set when a full lane has room, and when it is time to stop
+        self._stopping = False
+        self._task = asyncio.create_task(self._run(), name=f"subscription {group} {topic}")
+
+    async def stop(self) -> None:
+        """Let running handlers finish (up to the grace), commit what was handled, leave the group."""
+        self._stopping = True
+        self._room.set()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return ``topic``, ``group``, ``member``, ``partitions`` (list), ``buffered`` (messages), ``problem``."""
+        return {
+            "topic": self.topic,
+            "group": self.group,
+            "member": self.member,
+            "partitions": sorted(self._lanes),
+            "buffered": sum(lane.buffered for lane in self._lanes.values()),
+            "problem": self.problem,
+        }
+
+    async def _run(self) -> None:
+        generation = 0
+        try:
+            while not self._stopping:
+                try:
+                    polled = await self._poll(generation)
+                except (BalanceError, OSError) as error:
+                    await self._pause(f"poll failed: {error}")
+                    continue
+                if polled is None:
+                    continue
+                self.problem = None
+                if polled.generation != generation or polled.assigned.keys() != self._lanes.keys():
+                    generation = polled.generation
+                    self._reassign(polled.assigned)
+                for record in polled.records:
+                    self._lanes[record.partition].take(record)
+        finally:
+            await self._leave()
+
+    async def _poll(self, generation: int) -> Polled | None:
+        """Poll for the lanes that have room; None when a lane got room meanwhile."""
+        self._room.clear()
+        rooms = {number: lane.room for number, lane in self._lanes.items() if lane.room}
+        poll = asyncio.ensure_future(
+            self._broker.poll(
+                self.topic,
+                self.group,
+                self.member,
+                generation=generation,
+                positions={number: self._lanes[number].position for number in rooms},
+                max_records=min([POLL_RECORDS, *rooms.values()]),
+                wait_s=POLL_WAIT_S,
+            )
+        )
+        room = asyncio.ensure_future(self._room.wait())
+        try:
+            await asyncio.wait({poll, room}, return_when=asyncio.FIRST_COMPLETED)
+            return poll.result() if poll.done() else None
+        finally:
+            poll.cancel()  # a poll changes nothing, so it can be given up at any time
+            room.cancel()
+
+    def _reassign(self, assigned: dict[int, int]) -> None:
+        for number in sorted(self._lanes.keys() - assigned.keys()):
+            self._lanes.pop(number).abandon()
+        for number, committed in assigned.items():
+            if number in self._lanes and committed > self._lanes[number].position:
+                self._lanes.pop(number).abandon()  # it was another member's meanwhile, and that one went further
+            if number not in self._lanes:
+                self._lanes[number] = Lane(
+                    number,
+                    committed,
+                    policy=self._policy,
+                    deliver=self._deliver,
+                    commit=self._commit,
+                    on_room=self._room.set,
+                )
+        logger.info("subscription.assigned topic=%s group=%s partitions=%s", self.topic, self.group, sorted(assigned))
+
+    async def _leave(self) -> None:
+        await asyncio.gather(*(lane.finish() for lane in self._lanes.values()))
+        self._lanes.clear()
+        try:
+            await self._broker.leave(self.topic, self.group, self.member)
+        except (BalanceError, OSError) as error:
+            logger.warning("subscription.leave_failed topic=%s group=%s error=%s", self.topic, self.group, error)
+
+    async def _commit(self, number: int, offset: int) -> bool:
+        try:
+            return not await self._broker.commit(self.topic, self.group, self.member, {number: offset})
+        except (BalanceError, OSError) as error:  # what is not committed comes again: nothing is lost
+            logger.warning("subscription.commit_failed topic=%s group=%s error=%s", self.topic, self.group, error)
+            return False
+
+    async def _pause(self, problem: str) -> None:
+        logger.warning("subscription.problem topic=%s group=%s problem=%s", self.topic, self.group, problem)
+        self.problem = problem
+        await asyncio.sleep(BROKER_PAUSE_S)
+
+    async def _deliver(self, record: Record) -> None:
+        """Hand one record to the handler until it is handled or dead-lettered."""
+        failure: BaseException | None
+        attempt = 0
+        try:
+            value = decode_message(record.value)
+            while (failure := await self._attempt(record, value, attempt := attempt + 1)) is not None:
+                if attempt == self._policy.max_attempts:
+                    break
+                self._counters.retried += 1
+                await asyncio.sleep(self._policy.wait_s(attempt))
+        except MessageRejected as error:
+            failure = error
+        if failure is not None:
+            await self._give_up(record, failure, attempt)
+
+    async def _attempt(self, record: Record, value: dict[str, Any], attempt: int) -> BaseException | None:
+        """Call the handler once; return how it failed, None if it did not.  `MessageRejected` passes through."""
+        message = Message(
+            topic=self.topic,
+            partition=record.partition,
+            offset=record.offset,
+            value=value,
+            raw=record.value,
+            key=record.key,
+            headers=record.headers,
+            timestamp_s=record.timestamp_s,
+            attempt=attempt,
+            is_last_attempt=attempt == self._policy.max_attempts,
+        )
+        try:
+            async with asyncio.timeout(self._policy.handler_timeout_s):
+                await self.handler(message)
+        except MessageRejected:
+            raise
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise  # it is us who are cancelled; otherwise the handler let a cancellation of its own out
+            return error
+        except (Exception, SystemExit) as error:  # noqa: BLE001 (whatever a handler raises is its failure, not ours)
+            return error
+        self._counters.delivered += 1
+        return None
+
+    async def _give_up(self, record: Record, failure: BaseException, attempts: int) -> None:
+        """Dead-letter a record; as long as that fails its partition waits: nothing is dropped."""
+        logger.warning(
+            "message.dead_lettered topic=%s partition=%d offset=%d attempts=%d reason=%r",
+            self.topic,
+            record.partition,
+            record.offset,
+            attempts,
+            failure,
+        )
+        while True:
+            try:
+                await self._dead_letter(record, failure, attempts)
+            except (BalanceError, OSError) as error:
+                await self._pause(f"the dead-letter topic does not take messages: {error}")
+            else:
+                self._counters.dead_lettered += 1
+                return

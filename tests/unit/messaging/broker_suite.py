@@ -1,0 +1,209 @@
+"""What every broker has to do: one suite, run against each broker behind the port.
+
+A test module subclasses `BrokerSuite` and says how to open and reopen its broker; the embedded log does so in
+``test_embedded_log.py``, Kafka will do so beside it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from balance.errors import InvalidValue, UnknownId
+from balance.messaging.broker import Broker, Outgoing, Record
+
+
+def outgoing(*values: str, key: str | None = None) -> list[Outgoing]:
+    return [Outgoing(None if key is None else key.encode(), value.encode(), {}) for value in values]
+
+
+async def read(
+    broker: Broker, topic: str, group: str = "g", member: str = "m", wait_s: float = 5.0
+) -> tuple[int, dict[int, int], list[Record]]:
+    """Join and read one answer from the committed offsets."""
+    joined = await broker.poll(topic, group, member, generation=0, positions={})
+    polled = await broker.poll(
+        topic, group, member, generation=joined.generation, positions=joined.assigned, wait_s=wait_s
+    )
+    return joined.generation, joined.assigned, polled.records
+
+
+class BrokerSuite:
+    """Promises of the `Broker` port."""
+
+    @pytest.fixture
+    def run(self) -> Callable[[Callable[[Broker], Awaitable[Any]]], Any]:
+        """Give a function that runs a scenario on a fresh broker; called again, on the same broker reopened."""
+        raise NotImplementedError("say how this broker is opened")
+
+    def test_topic_is_created_once(self, run):
+        """Creating a topic again changes nothing and says so."""
+
+        async def scenario(broker):
+            assert await broker.create_topic("t", 3)
+            assert not await broker.create_topic("t", 5)
+            assert (await broker.topics())["t"] == 3
+
+        run(scenario)
+
+    def test_records_come_back_whole_and_in_order(self, run):
+        """Key, value, headers and offsets are what was sent, in the order of sending."""
+
+        async def scenario(broker):
+            await broker.create_topic("t")
+            placed = await broker.append(
+                "t", [Outgoing(b"\x00k", b"\xff\x00", {"h": "زبان"}), Outgoing(None, b"", {}), Outgoing(b"", b"x", {})]
+            )
+            assert placed == [(0, 0), (0, 1), (0, 2)]
+            _, _, records = await read(broker, "t")
+            assert [(r.offset, r.key, r.value, r.headers) for r in records] == [
+                (0, b"\x00k", b"\xff\x00", {"h": "زبان"}),
+                (1, None, b"", {}),
+                (2, b"", b"x", {}),
+            ]
+
+        run(scenario)
+
+    def test_equal_keys_share_a_partition_in_order(self, run):
+        """What carries one key is read in the order of sending, whatever lies between."""
+
+        async def scenario(broker):
+            await broker.create_topic("t", 4)
+            for number in range(20):
+                await broker.append("t", outgoing(f"a{number}", key="a") + outgoing(f"b{number}", key="b"))
+            joined = await broker.poll("t", "g", "m", generation=0, positions={})
+            positions, seen = dict(joined.assigned), []
+            while len(seen) < 40:
+                polled = await broker.poll("t", "g", "m", generation=joined.generation, positions=positions, wait_s=5)
+                seen += polled.records
+                positions.update({r.partition: r.offset + 1 for r in polled.records})
+            for key in (b"a", b"b"):
+                chosen = [r for r in seen if r.key == key]
+                assert [r.value.decode() for r in chosen] == [f"{key.decode()}{n}" for n in range(20)]
+                assert len({r.partition for r in chosen}) == 1
+
+        run(scenario)
+
+    def test_what_is_not_committed_comes_again(self, run):
+        """A poll moves nothing; a commit does, and survives reopening."""
+
+        async def first(broker):
+            await broker.create_topic("t")
+            await broker.append("t", outgoing("0", "1", "2"))
+            for _ in range(2):
+                _, _, records = await read(broker, "t")
+                assert [r.offset for r in records] == [0, 1, 2]
+            assert await broker.commit("t", "g", "m", {0: 2}) == []
+
+        async def second(broker):
+            _, assigned, records = await read(broker, "t")
+            assert assigned == {0: 2}
+            assert [r.value for r in records] == [b"2"]
+            assert await broker.lag("t", "g") == {0: 1}
+            assert await broker.lag("t", "another") == {0: 3}
+
+        run(first)
+        run(second)
+
+    def test_each_group_gets_everything(self, run):
+        """Groups do not take from each other."""
+
+        async def scenario(broker):
+            await broker.create_topic("t")
+            await broker.append("t", outgoing("x"))
+            for group in ("g1", "g2"):
+                _, _, records = await read(broker, "t", group)
+                assert [r.value for r in records] == [b"x"]
+
+        run(scenario)
+
+    def test_members_share_the_partitions(self, run):
+        """Each partition has one owner; who leaves gives its partitions to the others."""
+
+        async def scenario(broker):
+            await broker.create_topic("t", 4)
+            await broker.poll("t", "g", "a", generation=0, positions={})
+            joined = await broker.poll("t", "g", "b", generation=0, positions={})
+            others = await broker.poll("t", "g", "a", generation=1, positions={})
+            assert sorted([*joined.assigned, *others.assigned]) == [0, 1, 2, 3]
+            assert len(joined.assigned) == 2
+            await broker.leave("t", "g", "b")
+            alone = await broker.poll("t", "g", "a", generation=others.generation, positions={})
+            assert sorted(alone.assigned) == [0, 1, 2, 3]
+
+        run(scenario)
+
+    def test_commit_of_a_stranger_is_refused(self, run):
+        """Who does not own a partition can't move the group."""
+
+        async def scenario(broker):
+            await broker.create_topic("t")
+            await broker.append("t", outgoing("x"))
+            await broker.poll("t", "g", "a", generation=0, positions={})
+            assert await broker.commit("t", "g", "stranger", {0: 1}) == [0]
+            assert await broker.lag("t", "g") == {0: 1}
+
+        run(scenario)
+
+    def test_a_waiting_poll_is_woken(self, run):
+        """A record that comes during a poll ends it, long before its time is over."""
+
+        async def scenario(broker):
+            await broker.create_topic("t")
+            joined = await broker.poll("t", "g", "m", generation=0, positions={})
+            waiting = asyncio.create_task(
+                broker.poll("t", "g", "m", generation=joined.generation, positions=joined.assigned, wait_s=30)
+            )
+            await asyncio.sleep(0)  # let it begin to wait
+            await broker.append("t", outgoing("x"))
+            polled = await asyncio.wait_for(waiting, 5)
+            assert [r.value for r in polled.records] == [b"x"]
+
+        run(scenario)
+
+    def test_a_partition_that_is_left_out_is_not_read(self, run):
+        """That is how a consumer pauses one."""
+
+        async def scenario(broker):
+            await broker.create_topic("t", 2)
+            for number in range(8):
+                await broker.append("t", outgoing("x", key=str(number)))
+            joined = await broker.poll("t", "g", "m", generation=0, positions={})
+            polled = await broker.poll("t", "g", "m", generation=joined.generation, positions={1: 0}, wait_s=5)
+            assert {r.partition for r in polled.records} == {1}
+
+        run(scenario)
+
+    def test_mistakes_are_refused(self, run):
+        """An unknown topic, a bad name, a huge record and an impossible offset are errors, and change nothing."""
+
+        async def scenario(broker):
+            await broker.create_topic("t")
+            with pytest.raises(UnknownId):
+                await broker.append("nowhere", outgoing("x"))
+            with pytest.raises(InvalidValue):
+                await broker.create_topic("../../etc")
+            with pytest.raises(InvalidValue):
+                await broker.append("t", [Outgoing(None, b"x" * (5 * 2**20), {})])
+            await broker.poll("t", "g", "m", generation=0, positions={})
+            with pytest.raises(InvalidValue):
+                await broker.commit("t", "g", "m", {0: 1})
+            assert await broker.topics() == {"t": 1}
+            assert await broker.lag("t", "g") == {0: 0}
+
+        run(scenario)
+
+    def test_concurrent_appends_get_distinct_places(self, run):
+        """Many writers at once: every record has its own offset, none is missing."""
+
+        async def scenario(broker):
+            await broker.create_topic("t", 2)
+            placed = await asyncio.gather(*(broker.append("t", outgoing(f"{n}a", f"{n}b")) for n in range(50)))
+            assert len({place for places in placed for place in places}) == 100
+            _, _, records = await read(broker, "t")
+            assert len(records) == 100
+
+        run(scenario)
