@@ -7,7 +7,7 @@ from typing import Any
 
 from actors.report.figures import GRID, INK, MUTED, PRIORITY, SERIES, drawing, legend_above
 from actors.report.history import count, line, number, part, rows
-from actors.report.wording import priority, seconds, short
+from actors.report.wording import percent, priority, seconds, short
 
 _TIME = "time since the start (s)"
 MAX_ROWS = 12
@@ -44,6 +44,7 @@ def queue(history: dict[str, Any]) -> str | None:
     t_s = part(history, "queue").get("t_s")
     lines = {level: line({"t_s": t_s, "n": waiting[level]}, "t_s", "n") for level in sorted(waiting, key=_level)}
     lines = {level: found for level, found in lines.items() if found[0]}
+    lines = dict(list(lines.items())[:MAX_ROWS])
     if not lines:
         return None
     shortest = min(len(found[0]) for found in lines.values())
@@ -53,7 +54,7 @@ def queue(history: dict[str, Any]) -> str | None:
         for level, (_, values) in lines.items():
             above = [base + (0.0 if math.isnan(value) else value) for base, value in zip(below, values, strict=False)]
             canvas.axes.fill_between(
-                times, below, above, step="mid", color=_priority_colour(level), linewidth=0, label=priority(level)
+                times, below, above, step="mid", color=_priority_colour(level), linewidth=0, label=_named(level)
             )
             below = above
         _from_zero(canvas.axes, below, "requests waiting")
@@ -69,7 +70,7 @@ def start_latency(history: dict[str, Any]) -> str | None:
         for level in sorted(found, key=_level)
         if (middle := number(part(found, level), "p50_s")) is not None
         and (late := number(part(found, level), "p99_s")) is not None
-    ]
+    ][:MAX_ROWS]
     if not levels:
         return None
     # Below a tenth of a millisecond nobody cares, and a logarithm has no place for 0.
@@ -86,7 +87,7 @@ def start_latency(history: dict[str, Any]) -> str | None:
                 f"{seconds(middle)} · {seconds(late)}", (end, place), (9, 0), textcoords="offset points",
                 va="center", fontsize=9.5, color=INK,
             )  # fmt: skip
-        axes.set_yticks(range(len(levels)), [priority(level) for level, _, _ in levels])
+        axes.set_yticks(range(len(levels)), [_named(level) for level, _, _ in levels])
         axes.set_ylim(len(levels) - 0.4, -0.6)
         low = min(max(middle, floor) for _, middle, _ in levels)
         axes.set_xlim(low / 2, max(max(late, floor) for _, _, late in levels) * 12)
@@ -116,7 +117,7 @@ def usage(history: dict[str, Any], what: str) -> str | None:
         if reserved_t:
             axes.step(reserved_t, reserved, where="post", color=SERIES[1], linestyle=(0, (5, 1.5)), label="reserved")
         if capacity is not None:
-            axes.axhline(capacity * factor, color=MUTED, linewidth=1.2, linestyle=":", label="there is")
+            axes.axhline(capacity * factor, color=MUTED, linewidth=1.2, linestyle=":", label="capacity")
         _from_zero(axes, [*measured, *reserved, (capacity or 0.0) * factor], shown)
         legend_above(axes)
     return canvas.svg
@@ -173,7 +174,7 @@ def _pairs(
         axes.barh(places, [whole for _, whole, _ in pairs], height=0.62, color=GRID, label=labels[0])
         axes.barh(places, [done for _, _, done in pairs], height=0.34, color=SERIES[colour], label=labels[1])
         for place, (_, whole, done) in enumerate(pairs):
-            saved = f"{1 - done / whole:.0%} saved" if done <= whole else "more than asked for"
+            saved = f"{percent(1 - done / whole)} saved" if done <= whole else "more than asked for"
             axes.annotate(
                 f"{done:,} of {whole:,} · {saved}", (max(whole, done), place), (6, 0), textcoords="offset points",
                 va="center", fontsize=9.5, color=INK,
@@ -196,8 +197,12 @@ def _from_zero(axes: Any, values: list[float], label: str) -> None:
     axes.set_xlabel(_TIME)
 
 
+def _named(level: str) -> str:
+    return short(priority(level), 16)
+
+
 def _level(level: str) -> tuple[int, str]:
-    return (int(level), level) if level.isdecimal() else (10**9, level)
+    return (int(level), level) if level.isdecimal() and len(level) < 10 else (10**9, level)
 
 
 def _priority_colour(level: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import io
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -74,7 +75,9 @@ def drawing(name: str, description: str, height: float = 2.7, width: float = 5.6
     from matplotlib.backends.backend_svg import FigureCanvasSVG  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
 
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
+        # Only the layout is measured with matplotlib's font: the reader's browser has the letters of every script.
+        warnings.filterwarnings("ignore", message=r"(?s)Glyph .* missing from font")
         figure = Figure(figsize=(width, height), layout="constrained")
         canvas = Canvas(figure.add_subplot())
         yield canvas

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,21 +13,32 @@ MAX_DEPTH = 12
 def plain(value: Any, depth: int = 0) -> Any:
     """Return `value` as JSON values: NaN and infinities become None, what JSON does not know its text.
 
+    Text loses control characters (a terminal would obey them) and lone surrogates (no file can hold them).
+
     Examples
     --------
     >>> plain({"a": float("nan"), 1: (2, {3})})
     {'a': None, '1': [2, '{3}']}
     """
     if isinstance(value, Mapping) and depth < MAX_DEPTH:
-        return {str(key): plain(inner, depth + 1) for key, inner in value.items()}
+        return {_text(str(key)): plain(inner, depth + 1) for key, inner in value.items()}
     if isinstance(value, (list, tuple)) and depth < MAX_DEPTH:
         return [plain(inner, depth + 1) for inner in value]
-    if value is None or isinstance(value, (bool, str)):
+    if isinstance(value, str):
+        return _text(value)
+    if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):
         return int(value)
     number = _number(value)
-    return number if number is not None or isinstance(value, float) else str(value)
+    return number if number is not None or isinstance(value, float) else _text(str(value))
+
+
+def _text(value: str) -> str:
+    if value.isprintable():
+        return value
+    whole = value.encode("utf-8", errors="replace").decode("utf-8")
+    return "".join(letter for letter in whole if letter in "\n\t" or not unicodedata.category(letter).startswith("C"))
 
 
 def part(history: Any, *path: str) -> dict[str, Any]:

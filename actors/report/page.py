@@ -85,7 +85,7 @@ def render(history: dict[str, Any]) -> str:
         models=_models(history),
         demand=[
             (model_id, figure(charts.demand(history, model_id, order)))
-            for order, model_id in enumerate(part(history, "demand"))
+            for order, model_id in enumerate(list(part(history, "demand"))[: charts.MAX_ROWS])
         ],
         queue=figure(charts.queue(history)),
         start_latency=figure(charts.start_latency(history)),
