@@ -68,6 +68,10 @@ class History:
         """Width of the finest bin, in seconds."""
         return self._tiers[0][0]
 
+    def resolution(self, step_s: float) -> tuple[float, int]:
+        """Return (seconds a bin, bins) of the coarsest tier whose bins are at most `step_s` wide, else the finest."""
+        return max((tier for tier in self._tiers if tier[0] <= step_s), default=self._tiers[0])
+
     def series(self) -> list[str]:
         """Return the ids of all series, sorted."""
         return sorted(self._series)
