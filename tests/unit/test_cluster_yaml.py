@@ -86,3 +86,14 @@ def test_the_state_outlives_the_container(config: dict[str, Any]) -> None:
     (start,) = (line for line in config["head_start_ray_commands"] if line.startswith("balance up"))
     folder = start.partition("--state-dir ")[2]
     assert any(option.endswith(f":{folder}") for option in config["docker"]["run_options"])
+
+
+def test_the_variant_for_machines_of_ones_own(config: dict[str, Any]) -> None:
+    """What `docs/cluster.md` says to replace and to take out makes a file that Ray accepts as well."""
+    page = (ROOT / "docs" / "cluster.md").read_text()
+    variant = yaml.safe_load(re.search(r"```yaml\n(.*?)```", page, re.DOTALL)[1])
+    removed = ("docker", "initialization_commands", "available_node_types", "head_node_type")
+    assert all(f"`{name}`" in page for name in removed)
+    prepared = accepted({name: value for name, value in config.items() if name not in removed} | variant)
+    (kind,) = prepared["available_node_types"].values()
+    assert kind["max_workers"] == len(variant["provider"]["worker_ips"])
