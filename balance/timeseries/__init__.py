@@ -3,6 +3,7 @@
 statsmodels is imported by the first fit that needs it, not by this package.
 """
 
+from balance.timeseries.anomaly import AnomalyScore, AnomalyScorer
 from balance.timeseries.combination import ALL_METHODS, LIGHT_METHODS, Calibration, CombinedForecaster
 from balance.timeseries.forecast import QUANTILES, Backtest, Forecast, Forecaster
 from balance.timeseries.history import History
@@ -13,6 +14,8 @@ __all__ = [
     "ALL_METHODS",
     "LIGHT_METHODS",
     "QUANTILES",
+    "AnomalyScore",
+    "AnomalyScorer",
     "Backtest",
     "Calibration",
     "CombinedForecaster",

@@ -1,7 +1,7 @@
 """How many requests will come: the forecast that the balancing loop asks for at every tick.
 
 Two costs are kept apart.  The backtest that weighs the methods (tens of milliseconds) is done when a series
-is new or what was learnt has aged, within a budget; a forecast with it costs about a millisecond.
+is new or what was learnt has aged, within a budget; a forecast with it costs a few milliseconds.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ class LoadPredictor:
 
         Notes
         -----
-        About 1 ms for 300 values without a season, 5 ms for 2016 values with one; learning anew takes
+        About 2 ms for 300 values, 5 ms for 2016 values with one; learning anew takes
         5 to 50 ms, bounded by the budget (its first origin is always done).
         """
         check_id("series_id", series_id)
