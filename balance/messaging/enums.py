@@ -9,9 +9,9 @@ from enum import StrEnum
 from typing import TypeVar
 
 from balance.errors import InvalidValue
-from balance.types import Priority
+from balance.types import Priority, check_priority
 
-__all__ = ["DataSource", "DataType", "OperationType", "Priority", "RequestSource", "parse_enum"]
+__all__ = ["DataSource", "DataType", "OperationType", "Priority", "RequestSource", "parse_enum", "parse_priority"]
 
 _Word = TypeVar("_Word", bound=StrEnum)
 
@@ -82,3 +82,21 @@ def parse_enum(kind: type[_Word], name: str, value: object) -> _Word:
         return kind(str(value).strip().lower())
     except ValueError:
         raise InvalidValue(name, value, "one of " + ", ".join(kind)) from None
+
+
+def parse_priority(value: object) -> int:
+    """Return a priority given as a number or as a name.
+
+    Raises
+    ------
+    InvalidValue
+        It is neither.
+
+    Examples
+    --------
+    >>> parse_priority("high"), parse_priority(7)
+    (2, 7)
+    """
+    if isinstance(value, str) and value.strip().upper() in Priority.__members__:
+        return int(Priority[value.strip().upper()])
+    return check_priority(value)

@@ -78,7 +78,7 @@ class KafkaService:
         self._clock: Clock = clock if clock is not None else default("clock")
         self._settings = settings
         self._subscriptions: dict[tuple[str, str], Subscription] = {}
-        self._dead_letter_topics: set[str] = set()
+        self._existing: set[str] = set()  # topics that need not be created any more; forgotten on close
 
     @property
     def is_connected(self) -> bool:
@@ -116,11 +116,12 @@ class KafkaService:
         for topic, group in list(self._subscriptions):
             await self.unsubscribe(topic, group)
         broker, self._broker = self._broker, None
+        self._existing.clear()
         if broker is not None and broker is not self._given:
             await release_broker(broker)
 
     async def create_topic(self, topic: str, partitions: int = 1, *, replication: int = 1) -> bool:
-        """Create `topic` and say whether it was new; one that exists is left as it is.
+        """Create `topic` and say whether it was new; one that exists is left as it is.  Cheap when asked again.
 
         Parameters
         ----------
@@ -133,7 +134,12 @@ class KafkaService:
         """
         if replication < 1:
             raise InvalidValue("replication", replication, "1 or more copies")
-        return await self._connected().create_topic(check_topic(topic), partitions)
+        broker = self._connected()
+        if topic in self._existing:
+            return False
+        is_new = await broker.create_topic(check_topic(topic), partitions)
+        self._existing.add(topic)
+        return is_new
 
     async def topics(self) -> dict[str, int]:
         """Return the number of partitions of every topic, by name."""
@@ -240,7 +246,10 @@ class KafkaService:
                 return  # it lies in a dead-letter topic and stays there: a letter about a letter helps nobody
             now_s = self._clock.wall()
             letter = dead_letter(record, topic=topic, group=group, failure=failure, attempts=attempts, now_s=now_s)
-            await self._append_dead_letter(broker, dead_letter_topic(topic), record.key, letter)
+            target = dead_letter_topic(topic)
+            await self.create_topic(target)
+            # Not through send_message: the whole original has to fit, whatever its size.
+            await broker.append(target, [Outgoing(record.key, encode_message(letter, max_bytes=None), {})])
 
         self._subscriptions[topic, group] = Subscription(
             broker,
@@ -300,12 +309,6 @@ class KafkaService:
         if self._broker is None:
             raise NotReady("the message service is not connected; await connect() first")
         return self._broker
-
-    async def _append_dead_letter(self, broker: Broker, topic: str, key: bytes | None, letter: dict[str, Any]) -> None:
-        if topic not in self._dead_letter_topics:
-            await broker.create_topic(topic)
-            self._dead_letter_topics.add(topic)
-        await broker.append(topic, [Outgoing(key, encode_message(letter, max_bytes=None), {})])
 
 
 def _outgoing(message: dict[str, Any] | BaseModel, key: str | None, headers: dict[str, str] | None) -> Outgoing:

@@ -36,6 +36,7 @@ from balance.types import check_id, check_int, check_number
 #: The largest record that the log takes: a message at its limit, wrapped as a dead letter, still fits.
 MAX_RECORD_BYTES = 4 * 2**20
 MAX_PARTITIONS = 1_000
+MAX_TOPICS = 20_000
 #: A batch is checked as a whole; this keeps what a small read has to skip small.
 BATCH_RECORDS = 500
 BATCH_BYTES = 2**20
@@ -137,6 +138,8 @@ class EmbeddedLog:
             raise InvalidValue("partitions", partitions, f"at most {MAX_PARTITIONS}")
         if topic in self._topics:
             return False
+        if len(self._topics) >= MAX_TOPICS:
+            raise InvalidValue("topic", topic, f"one of at most {MAX_TOPICS} topics")
         settings = {
             "partitions": count,
             "retention_bytes": DEFAULT_RETENTION_BYTES if retention_bytes is None else retention_bytes,

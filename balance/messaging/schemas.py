@@ -116,7 +116,7 @@ class DataRequest(_Message):
             "operation": self.operation.value,
             "query": self.query,
             "data_type": self.data_type.value,
-            "data_source": self.data_source.value,
+            "source_type": self.data_source.value,
             "parameters": self.parameters,
         }
 
@@ -134,7 +134,7 @@ class DataResponse(_Message):
         For whom.
     status : str
         ``ok`` or ``error``.
-    data_type, data_source :
+    data_type, data_source, parameters :
         As in the request.
     location : str or None
         Where the data lies, if it is not in `data`.
@@ -158,6 +158,7 @@ class DataResponse(_Message):
     status: Literal["ok", "error"]
     data_type: DataType
     data_source: DataSource
+    parameters: dict[str, Any] = Field(default_factory=dict)
     location: str | None = None
     data: Any = None
     size_bytes: Count = 0

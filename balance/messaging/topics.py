@@ -133,14 +133,15 @@ class TopicManager:
 
             kafka_service = KafkaService()
         self.kafka_service = kafka_service
-        self._known: set[str] = set()
+
+    def results_topic(self, model_id: str) -> str:
+        """Return the name of the model's own results topic; see the function `results_topic`."""
+        return results_topic(model_id)
 
     async def ensure_topic(self, topic: str, settings: TopicSettings | None = None) -> str:
-        """Create `topic` unless it exists; return its name.  Cheap when it was asked for before."""
-        if topic not in self._known:
-            chosen = settings or SHARED_TOPICS.get(topic, _SINGLE)
-            await self.kafka_service.create_topic(check_topic(topic), chosen.partitions, replication=chosen.replication)
-            self._known.add(topic)
+        """Create `topic` unless it exists; return its name."""
+        chosen = settings or SHARED_TOPICS.get(topic, _SINGLE)
+        await self.kafka_service.create_topic(topic, chosen.partitions, replication=chosen.replication)
         return topic
 
     async def ensure_shared_topics(self) -> list[str]:
