@@ -84,7 +84,7 @@ class HttpSource:
             raise SourceUnavailable(f"{url} answered {response.status_code}", url=url, status=response.status_code)
         _check_size(url, int(response.headers.get("content-length") or 0), max_bytes)
         body = bytearray()
-        for chunk in response.iter_bytes(65536):
+        for chunk in response.iter_bytes():  # as it comes: a size to fill up would wait past the deadline
             body += chunk
             _check_size(url, len(body), max_bytes)
             if self._clock.now() > deadline:

@@ -1,9 +1,11 @@
 """Data from a database: a SQLAlchemy URL that carries its query.
 
 ``sqlite:///shop.db?query=SELECT id, price FROM items`` delivers a list of records, one dict for each row
-with its columns in the query's order.  ``query`` is percent-decoded and taken out of the URL; all other
-parameters stay.  The connection only reads: SQLite opens the file so and refuses ``ATTACH``, other
-databases get a read-only transaction.
+with its columns in the query's order.  ``query`` is the last parameter and goes to the end of the URL:
+``+``, ``&`` and ``#`` stand for themselves in it, a percent sign is written ``%25`` as in every URL.
+
+The connection only reads: SQLite opens the file so and refuses ``ATTACH``, PostgreSQL gets a read-only
+transaction.  A query that runs out of time is stopped there.
 
 Values become JSON: dates and times ISO 8601, decimals floats, UUIDs text, blobs base64.
 """
@@ -16,9 +18,9 @@ import decimal
 import sqlite3
 import uuid
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
@@ -67,7 +69,7 @@ class SqlSource:
         size = 0
         try:
             with engine.connect() as connection:
-                result = connection.execution_options(stream_results=True).execute(text(query))
+                result = connection.execution_options(stream_results=True).exec_driver_sql(query)
                 if not result.returns_rows:
                     raise InvalidValue("query", query, "one that returns rows")
                 names = list(result.keys())
@@ -117,15 +119,16 @@ class SqlSource:
 
 
 def _parsed(source: str) -> tuple[URL, str]:
+    place, _, query = source.partition("query=")
+    query = unquote(query).strip()
     try:
-        url = make_url(source)
+        url = make_url(place.rstrip("?&"))
         url.get_dialect()
     except (ArgumentError, NoSuchModuleError, ImportError):
         raise InvalidValue("source", source, _FORM) from None
-    query = url.query.get("query")
-    if not isinstance(query, str) or not query.strip() or (url.get_backend_name() == "sqlite" and not url.database):
+    if not query or not place.endswith(("?", "&")) or (url.get_backend_name() == "sqlite" and not url.database):
         raise InvalidValue("source", source, _FORM)
-    return url.difference_update_query(["query"]), query
+    return url, query
 
 
 def _as_json(value: Any) -> Any:

@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import os
+
+import fsspec
+import pytest
+
+from balance.adapters.copier import FsspecCopier
+from balance.errors import AccessRefused, InvalidValue, SourceUnavailable, StorageError
+
+
+@pytest.fixture
+def copier():
+    return FsspecCopier(block_bytes=10)
+
+
+@pytest.fixture
+def places(tmp_path):
+    source, folder = tmp_path / "source", tmp_path / "out"
+    source.write_bytes(bytes(range(95)))
+    return source, folder / "copy"
+
+
+def left(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def break_at(n):
+    calls = []
+
+    def progress(_done, _total):
+        calls.append(1)
+        if len(calls) == n:
+            raise KeyboardInterrupt
+
+    return progress
+
+
+def test_a_copy_is_the_source_and_nothing_else_is_left(copier, places):
+    """Byte for byte, with its digest, without part or sidecar beside it, and its progress told."""
+    source, target = places
+    seen = []
+    report = copier.copy(str(source), str(target), lambda done, total: seen.append((done, total)))
+    assert (report.status, report.size_bytes, report.copied_bytes, report.changed_bytes) == ("copied", 95, 95, 95)
+    assert target.read_bytes() == source.read_bytes()
+    assert left(target.parent) == ["copy"]
+    assert seen == [(n, 95) for n in (*range(10, 100, 10), 95)]
+
+
+def test_what_is_right_already_is_not_written(copier, places):
+    """The destination is not even touched."""
+    source, target = places
+    first = copier.copy(str(source), str(target))
+    before = target.stat()
+    again = copier.copy(str(source), str(target))
+    assert (again.status, again.digest, again.changed_bytes) == ("unchanged", first.digest, 0)
+    assert (target.stat().st_ino, target.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_only_blocks_that_differ_count_as_changed(copier, places):
+    """One changed byte is one changed block; a longer source adds its tail."""
+    source, target = places
+    copier.copy(str(source), str(target))
+    changed = bytearray(source.read_bytes())
+    changed[42] ^= 1
+    source.write_bytes(changed)
+    assert copier.copy(str(source), str(target)).changed_bytes == 10
+    source.write_bytes(changed + b"12345" + b"tail")
+    assert copier.copy(str(source), str(target)).changed_bytes == 14
+    assert target.read_bytes() == source.read_bytes()
+
+
+@pytest.mark.parametrize("at", [1, 5, 10])
+def test_a_broken_copy_goes_on_where_it_was(copier, places, at):
+    """The old destination is there until the new one is; what was copied is not read from the source again."""
+    source, target = places
+    target.parent.mkdir()
+    target.write_bytes(b"old")
+    with pytest.raises(KeyboardInterrupt):
+        copier.copy(str(source), str(target), break_at(at))
+    assert target.read_bytes() == b"old"
+    report = copier.copy(str(source), str(target))
+    assert report.status == "copied"
+    assert report.copied_bytes == max(0, 95 - 10 * at)
+    assert target.read_bytes() == source.read_bytes()
+    assert left(target.parent) == ["copy"]
+
+
+def test_a_part_that_was_damaged_is_not_taken_over(copier, places):
+    """A block of the part that is not as noted, and all behind it, is copied again."""
+    source, target = places
+    with pytest.raises(KeyboardInterrupt):
+        copier.copy(str(source), str(target), break_at(5))
+    part = target.parent / ".copy.balance-part"
+    content = bytearray(part.read_bytes())
+    content[25] ^= 1
+    part.write_bytes(content)
+    assert copier.copy(str(source), str(target)).copied_bytes == 75
+    assert target.read_bytes() == source.read_bytes()
+
+
+def test_a_part_of_another_source_is_not_taken_over(copier, places):
+    """If the source changed since the break, the copy begins anew."""
+    source, target = places
+    with pytest.raises(KeyboardInterrupt):
+        copier.copy(str(source), str(target), break_at(5))
+    source.write_bytes(bytes(range(1, 96)))
+    os.utime(source, ns=(1, 1))
+    assert copier.copy(str(source), str(target)).copied_bytes == 95
+    assert target.read_bytes() == source.read_bytes()
+
+
+@pytest.mark.parametrize("change", ["same size", "longer", "shorter"])
+def test_a_source_that_changes_meanwhile_is_a_conflict(copier, places, change):
+    """The destination is as it was, nothing is left, and the next run copies the new content."""
+    source, target = places
+    target.parent.mkdir()
+    target.write_bytes(b"old")
+
+    def meddle(done, _total):
+        if done == 50:
+            new = {"same size": bytes(95), "longer": bytes(200), "shorter": bytes(60)}[change]
+            source.write_bytes(new)
+            os.utime(source, ns=(1, 1))
+
+    assert copier.copy(str(source), str(target), meddle).status == "conflict"
+    assert target.read_bytes() == b"old"
+    assert left(target.parent) == ["copy"]
+    assert copier.copy(str(source), str(target)).status == "copied"
+    assert target.read_bytes() == source.read_bytes()
+
+
+def test_a_disk_that_lies_is_found_out(copier, places, monkeypatch):
+    """What is read back differs from what was written: an error, and the old content stays."""
+    source, target = places
+    target.parent.mkdir()
+    target.write_bytes(b"old")
+
+    def flip(done, total):
+        if done == total:
+            part = target.parent / ".copy.balance-part"
+            content = bytearray(part.read_bytes())
+            content[7] ^= 1
+            part.write_bytes(content)
+
+    with pytest.raises(StorageError, match="did not hold what was written"):
+        copier.copy(str(source), str(target), flip)
+    assert target.read_bytes() == b"old"
+    assert left(target.parent) == ["copy"]
+
+
+def test_between_kinds_of_places(copier, tmp_path):
+    """From memory to a file and back, resumed in memory, too; an empty file is a file."""
+    with fsspec.open("memory://copier-test/a", "wb") as file:
+        file.write(b"m" * 95)
+    assert copier.copy("memory://copier-test/a", str(tmp_path / "b")).status == "copied"
+    with pytest.raises(KeyboardInterrupt):
+        copier.copy(str(tmp_path / "b"), "memory://copier-test/c", break_at(4))
+    assert copier.copy(str(tmp_path / "b"), "memory://copier-test/c").copied_bytes == 55
+    assert fsspec.filesystem("memory").cat_file("/copier-test/c") == b"m" * 95
+    assert fsspec.filesystem("memory").ls("/copier-test", detail=False) == ["/copier-test/a", "/copier-test/c"]
+    (tmp_path / "empty").write_bytes(b"")
+    report = copier.copy(str(tmp_path / "empty"), str(tmp_path / "empty2"))
+    assert (report.status, (tmp_path / "empty2").read_bytes()) == ("copied", b"")
+
+
+def test_bytes_from_memory(copier, tmp_path):
+    """The same promises hold for what is not a file yet."""
+    target = tmp_path / "x"
+    assert copier.write(b"a" * 25, str(target)).status == "copied"
+    assert copier.write(b"a" * 25, str(target)).status == "unchanged"
+    with pytest.raises(KeyboardInterrupt):
+        copier.write(b"b" * 25, str(target), break_at(1))
+    assert target.read_bytes() == b"a" * 25
+    assert copier.write(b"b" * 25, str(target)).copied_bytes == 15
+    assert target.read_bytes() == b"b" * 25
+
+
+def test_what_can_not_be_copied(copier, tmp_path):
+    """A missing source, a folder, a destination below a file, the place itself: each says so."""
+    (tmp_path / "a").write_bytes(b"a")
+    with pytest.raises(SourceUnavailable, match="can't be read"):
+        copier.copy(str(tmp_path / "none"), str(tmp_path / "b"))
+    with pytest.raises(StorageError, match="can't be written"):
+        copier.copy(str(tmp_path / "a"), str(tmp_path / "a" / "b"))
+    for source, target in (("a", "a"), ("a", "./a"), ("a", "out/")):
+        with pytest.raises(InvalidValue):
+            copier.check(f"{tmp_path}/{source}", f"{tmp_path}/{target}")
+    with pytest.raises(InvalidValue):
+        copier.copy(str(tmp_path), str(tmp_path / "b"))
+    with pytest.raises(InvalidValue):
+        copier.check("nosuch://a", str(tmp_path / "b"))
+
+
+def test_paths_that_escape_are_refused(tmp_path):
+    """Who is not trusted stays in the allowed folders, on both sides; ``..`` is nowhere followed."""
+    inside = tmp_path / "in"
+    inside.mkdir()
+    (inside / "a").write_bytes(b"a")
+    (inside / "up").symlink_to(tmp_path)
+    copier = FsspecCopier(trusted=False, roots=[str(inside)])
+    assert copier.copy(str(inside / "a"), str(inside / "b")).status == "copied"
+    for source, target in (
+        (f"{inside}/a", f"{inside}/../b"),
+        (f"{inside}/a", f"{inside}/up/b"),
+        ("/etc/hostname", f"{inside}/b"),
+        (f"{inside}/a", "memory://copier-test/b"),
+    ):
+        with pytest.raises(AccessRefused):
+            copier.copy(source, target)
+    with pytest.raises(AccessRefused, match="climbs"):
+        FsspecCopier().check(str(inside / "a"), "memory://copier-test/../b")
