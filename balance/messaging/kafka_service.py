@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 from pydantic import BaseModel
+from pydantic_core import PydanticSerializationError
 
 from balance.clock import Clock
 from balance.config import Settings
@@ -312,7 +313,10 @@ class KafkaService:
 
 
 def _outgoing(message: dict[str, Any] | BaseModel, key: str | None, headers: dict[str, str] | None) -> Outgoing:
-    value = message.model_dump(mode="json") if isinstance(message, BaseModel) else message
+    try:
+        value = message.model_dump(mode="json") if isinstance(message, BaseModel) else message
+    except PydanticSerializationError as error:
+        raise InvalidValue("message", message, f"JSON values only ({error})") from None
     if key is not None and not isinstance(key, str):
         raise InvalidValue("key", key, "text or None")
     return Outgoing(None if key is None else key.encode(), encode_message(value), check_headers(headers))

@@ -299,6 +299,10 @@ def create_data_request(
     if not check_topic(response_topic).startswith(RESULTS_PREFIX):
         raise InvalidValue("response_topic", response_topic, f"a results topic ({RESULTS_PREFIX}...)")
     try:
+        encode_message(parameters or {})  # pydantic would turn a NaN in there into null without a word
+    except InvalidValue as error:
+        raise InvalidValue("parameters", parameters, error.details["expected"]) from None
+    try:
         return DataRequest.model_validate(
             {
                 "metadata": {
