@@ -1,0 +1,102 @@
+"""What may enter: checks on submissions before anything changes, and demands that no node could ever meet."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from balance.core.scheduler.dependency_resolver import find_cycle
+from balance.core.scheduler.room import Room
+from balance.core.scheduler.shape import Shape
+from balance.core.scheduler.spec import TaskSpec
+from balance.core.scheduler.state import EngineState
+from balance.errors import Conflict, DependencyCycle, UnknownId
+from balance.types import MILLI
+
+
+def check_submissions(state: EngineState, specs: Sequence[TaskSpec]) -> None:
+    """Raise unless all of `specs` may be submitted together; nothing is changed.
+
+    Raises
+    ------
+    Conflict
+        An id is known already or given twice, or a gang does not take the newcomers.
+    UnknownId
+        A dependency is neither known nor among `specs`.
+    DependencyCycle
+        The new tasks wait for one another in a circle.
+    """
+    new = {spec.task_id: spec for spec in specs}
+    if len(new) != len(specs):
+        twice = next(task_id for task_id, number in Counter(spec.task_id for spec in specs).items() if number > 1)
+        raise Conflict(f"task {twice!r} is submitted twice at once", task_id=twice)
+    for spec in specs:
+        known = state.tasks.get(spec.task_id)
+        if known is not None:
+            raise Conflict(
+                f"task {spec.task_id!r} exists already and is {known.state}; choose another id",
+                task_id=spec.task_id,
+                state=str(known.state),
+            )
+        for dependency in spec.dependencies:
+            if dependency not in new and dependency not in state.tasks:
+                raise UnknownId("task", dependency, state.some_ids())
+    if any(spec.dependencies for spec in specs) and len(specs) > 1:
+        cycle = find_cycle({spec.task_id: [d for d in spec.dependencies if d in new] for spec in specs})
+        if cycle is not None:
+            raise DependencyCycle(cycle)
+    _check_gangs(state, specs)
+
+
+def _check_gangs(state: EngineState, specs: Sequence[TaskSpec]) -> None:
+    newcomers: dict[str, list[TaskSpec]] = {}
+    for spec in specs:
+        if spec.gang_id is not None:
+            newcomers.setdefault(spec.gang_id, []).append(spec)
+    for gang_id, members in newcomers.items():
+        first = members[0]
+        if any((spec.gang_size, spec.tenant) != (first.gang_size, first.tenant) for spec in members):
+            raise Conflict(f"the members of gang {gang_id!r} differ in gang_size or tenant", gang_id=gang_id)
+        gang = state.gangs.get(gang_id)
+        if gang is not None:
+            gang.check(first.gang_size, first.tenant, len(members))
+        elif len(members) > first.gang_size:
+            raise Conflict(f"gang {gang_id!r} has {first.gang_size} members, not {len(members)}", gang_id=gang_id)
+
+
+def denial(state: EngineState, shape: Shape) -> dict[str, object] | None:
+    """Return why no node could ever hold `shape`; None if one could, or none is known yet.
+
+    Returns
+    -------
+    dict or None
+        ``resource`` that lacks, ``lacking`` (in cores, bytes, devices), ``node_id`` that comes nearest,
+        ``largest_possible`` (that node's limit as ``cpu``, ``memory``, ``gpu``) and ``reason``, a sentence.
+    """
+    if not state.limits or any(room.could_hold(shape) for room in state.limits.values()):
+        return None
+    return lack_of(min(state.limits.values(), key=lambda room: (_distance(room, shape), room.node_id)), shape)
+
+
+def lack_of(room: Room, shape: Shape) -> dict[str, object]:
+    """Return what lacks for `shape` in an (empty) room, as `denial` describes it."""
+    lacks = room.shortfall(shape)
+    resource, amount = max(lacks.items(), key=lambda item: (item[1] / max(_need(shape, item[0]), 1), item[0]))
+    lacking = amount if resource == "memory" else amount / MILLI
+    unit = {"cpu": "cores", "memory": "bytes", "gpu": "devices"}.get(resource, "units")
+    nearest = f"{room.node_id} comes nearest and lacks {lacking:g} {unit} of {resource}"
+    return {
+        "resource": resource,
+        "lacking": lacking,
+        "node_id": room.node_id,
+        "largest_possible": room.capacity.to_dict(),
+        "reason": f"no node could ever hold it: {nearest}",
+    }
+
+
+def _need(shape: Shape, resource: str) -> int:
+    return dict(shape.demand.items()).get(resource, 0)
+
+
+def _distance(room: Room, shape: Shape) -> float:
+    return sum(amount / max(_need(shape, name), 1) for name, amount in room.shortfall(shape).items())

@@ -1,0 +1,75 @@
+"""What the scheduler needs from outside: something that runs tasks, and something that remembers them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from balance.core.scheduler.events import Event
+from balance.core.scheduler.instructions import StartTask
+from balance.core.scheduler.task import TaskImage
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A callable with its arguments: what a task does, in a process that can hold it.
+
+    Examples
+    --------
+    >>> Call(max, (1, 2))()
+    2
+    """
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(self) -> Any:
+        return self.function(*self.args, **self.kwargs)
+
+
+class Executor(Protocol):
+    """Runs what it is told to and reports what became of it, as events of the attempt.
+
+    Attributes
+    ----------
+    eager : bool
+        Whether tasks are to be started as soon as they can.  False for an executor that runs them in
+        the caller's thread: then only `execute_next_task` and `run_scheduler` start any.
+    """
+
+    eager: bool
+
+    def start(self, instruction: StartTask, call: object) -> None:
+        """Begin with an attempt.  In a cluster this must not block; raising means that it was refused."""
+        ...
+
+    def stop(self, task_id: str, attempt: int, reason: str) -> None:
+        """End an attempt; `TaskStopped` follows, or whatever became of it instead.  Must not block."""
+        ...
+
+    def wait(self, timeout_s: float | None) -> list[Event]:
+        """Return what has happened, waiting up to `timeout_s` seconds for something to (None: no limit).
+
+        An executor that reports through callbacks returns nothing, at once.
+        """
+        ...
+
+
+class Journal(Protocol):
+    """Remembers tasks for after a crash.
+
+    The images of one call belong together: all of them are durable, or none.
+    """
+
+    def record(self, changes: Sequence[TaskImage]) -> None:
+        """Keep these tasks as they are now, each in place of its former image.
+
+        Called before anything is acknowledged or started.
+        """
+        ...
+
+    def load(self) -> Iterable[TaskImage]:
+        """Return the latest image of every task that was recorded."""
+        ...

@@ -1,0 +1,49 @@
+"""A demand in the form in which it is compared with room, millions of times.
+
+Tasks of equal demand and reservation are interchangeable for placement, so they share one `Shape`: what
+is found out about one of them (it does not fit now) holds for all.
+"""
+
+from __future__ import annotations
+
+from balance.types import MILLI, Resources
+
+
+class Shape:
+    """One demand, taken apart.
+
+    Attributes
+    ----------
+    demand : Resources
+        The demand itself.
+    reservation : str or None
+        The reservation that tasks of this shape try first.
+    cpu, memory, gpu : int
+        Thousandths of a core, bytes, thousandths of a device.
+    per_device : int
+        Thousandths of each device that is taken: the fraction, or 1000 for whole devices.
+    device_count : int
+        How many devices are taken; 0 without GPU.
+
+    Examples
+    --------
+    >>> Shape(Resources.demand(gpu=2)).device_count, Shape(Resources.demand(gpu=0.25)).per_device
+    (2, 250)
+    """
+
+    __slots__ = ("__weakref__", "cpu", "custom", "demand", "device_count", "gpu", "memory", "per_device", "reservation")
+
+    def __init__(self, demand: Resources, reservation: str | None = None) -> None:
+        self.demand = demand
+        self.reservation = reservation
+        self.cpu = demand.cpu_milli
+        self.memory = demand.memory_bytes
+        self.gpu = demand.gpu_milli
+        self.custom = demand.custom
+        # Ray's rule: up to one device a fraction of one, above it whole devices only.
+        self.device_count = -(-demand.gpu_milli // MILLI)
+        self.per_device = min(demand.gpu_milli, MILLI)
+
+    def __repr__(self) -> str:
+        inside = f" in {self.reservation}" if self.reservation else ""
+        return f"<Shape {self.demand.to_dict()}{inside}>"

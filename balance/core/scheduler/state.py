@@ -1,0 +1,160 @@
+"""Everything that the engine knows, in one place, for the parts that decide on it."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict, deque
+from itertools import islice
+from weakref import WeakValueDictionary
+
+from balance.core.scheduler.backfill import Earmark
+from balance.core.scheduler.dependency_resolver import DependencyResolver
+from balance.core.scheduler.fair_share import FairShare
+from balance.core.scheduler.gang import Gang
+from balance.core.scheduler.instructions import Instruction
+from balance.core.scheduler.ledger import Ledger
+from balance.core.scheduler.lines import Line
+from balance.core.scheduler.placement import Placement, Score
+from balance.core.scheduler.policy import SchedulingPolicy
+from balance.core.scheduler.room import Devices, Hold, Room
+from balance.core.scheduler.run_times import RunTimes
+from balance.core.scheduler.shape import Shape
+from balance.core.scheduler.states import State
+from balance.core.scheduler.task import Task, TaskImage
+from balance.core.scheduler.timers import Timers
+from balance.types import Resources
+
+COUNTED = (State.QUEUED, State.RUNNING)  # the states that are counted by priority
+_ARRIVALS_MIN = 64
+
+
+class EngineState:
+    """The data of the engine; what changes it is in `Lifecycle`, `Cycle` and `Cluster`.
+
+    Attributes
+    ----------
+    tasks : dict of str to Task
+        All tasks that are known, finished ones too.
+    history : ordered dict
+        Ids of finished tasks, the oldest first.
+    limits : dict of str to Room
+        What each node could give at most, as an empty room.
+    earmarks : dict of Line to Earmark
+        Room kept for lines whose first task does not fit.
+    out : list of Instruction
+        What has been decided and not yet been returned.
+    changed : dict of str to Task
+        What has changed since the changes were last taken.
+    counts, by_priority, queued_demand : Counter
+        How many tasks are in each state; queued and running ones by priority; what queued ones ask for.
+    """
+
+    def __init__(self, policy: SchedulingPolicy, score: Score) -> None:
+        self.policy = policy
+        self.tasks: dict[str, Task] = {}
+        self.history: OrderedDict[str, None] = OrderedDict()
+        self.counts: Counter[State] = Counter()
+        self.by_priority: Counter[tuple[State, int]] = Counter()
+        self.queued_demand: Counter[str] = Counter()
+        self._arrivals: deque[Task] = deque()
+        self.ledger = Ledger()
+        self.placement = Placement(self.ledger, score=score)
+        self.shares = FairShare(policy.tenants)
+        self.timers = Timers()
+        self.run_times = RunTimes()
+        self.resolver = DependencyResolver()
+        self.gangs: dict[str, Gang] = {}
+        self.limits: dict[str, Room] = {}
+        self.earmarks: dict[Line, Earmark] = {}
+        self.paused = False
+        self.preemptible_running = 0
+        self.seq = 0
+        self.now = 0.0
+        self.out: list[Instruction] = []
+        self.changed: dict[str, Task] = {}
+        self._shapes: WeakValueDictionary[tuple[Resources, str | None], Shape] = WeakValueDictionary()
+
+    def shape(self, demand: Resources, reservation: str | None) -> Shape:
+        """Return the one shape for this demand and reservation."""
+        key = (demand, reservation)
+        shape = self._shapes.get(key)
+        if shape is None:
+            shape = self._shapes[key] = Shape(demand, reservation)
+        return shape
+
+    def count(self, task: Task, sign: int) -> None:
+        """Count `task` as having come into its state (1) or leaving it (-1)."""
+        self.counts[task.state] += sign
+        if task.state is State.QUEUED:
+            self.by_priority[State.QUEUED, task.priority] += sign
+            for name, amount in task.shape.demand.items():
+                self.queued_demand[name] += sign * amount
+            if sign > 0:
+                self._arrivals.append(task)
+                if len(self._arrivals) > _ARRIVALS_MIN + 2 * self.counts[State.QUEUED]:
+                    self._arrivals = deque(task for task in self._arrivals if task.state is State.QUEUED)
+        elif task.state is State.RUNNING:
+            self.by_priority[State.RUNNING, task.priority] += sign
+
+    def longest_queued(self) -> Task | None:
+        """Return the task that has been in the queue for longest."""
+        arrivals = self._arrivals
+        while arrivals and arrivals[0].state is not State.QUEUED:
+            arrivals.popleft()
+        return arrivals[0] if arrivals else None
+
+    def some_ids(self) -> list[str]:
+        """Return the latest task ids, for a message that names the nearest; bounded, as there may be millions."""
+        return list(islice(reversed(self.tasks), 1000))
+
+    def line_of(self, task: Task) -> Line:
+        """Return the line in which `task` stands or would stand, opening it if need be."""
+        account = self.shares.account(task.spec.tenant)
+        if task.spec.gang_id is not None:
+            gang = self.gangs[task.spec.gang_id]
+            if gang.line is None:
+                gang.line = Line(account, task.shape, gang)
+            return gang.line
+        line = account.lines.get(task.shape)
+        if line is None:
+            line = account.lines[task.shape] = Line(account, task.shape)
+        return line
+
+    def repost(self, line: Line) -> None:
+        """Note that who is first in `line` may have changed; drop it when it is empty."""
+        account = line.account
+        had = account.waiting_lines
+        line.misfit = -1
+        account.post(line)
+        if line.posted is None:
+            self.drop_earmark(line)
+            if line.gang is None:
+                account.lines.pop(line.shape, None)
+            else:
+                line.gang.line = None
+        if (had == 0) != (account.waiting_lines == 0):
+            self.shares.refresh(account)
+
+    def drop_earmark(self, line: Line) -> None:
+        """Keep room for `line` no longer."""
+        if self.earmarks.pop(line, None) is not None:
+            self.ledger.freed()
+
+    def earmark_on(self, room: Room) -> Earmark | None:
+        """Return the earmark on a room; each room has one at most."""
+        for earmark in self.earmarks.values():
+            if room.key in earmark.rooms:
+                return earmark
+        return None
+
+    def end_of(self, hold: Hold) -> float:
+        """Return when what `hold` holds is expected to be free, in POSIX seconds."""
+        return self.run_times.expected_end(self.tasks[hold.holder], self.now)
+
+    def place_of(self, task: Task) -> tuple[Devices, str]:
+        """Return the devices and the pool that a running task uses; nothing for others."""
+        hold = self.ledger.hold(task.task_id)
+        return (hold.devices, hold.room.pool) if hold is not None else ((), "")
+
+    def image(self, task: Task) -> TaskImage:
+        """Return a task as others see it."""
+        return task.image(*self.place_of(task))
