@@ -25,7 +25,7 @@ from balance.config import Settings
 from balance.errors import BalanceError, ClusterError, InvalidValue
 
 if TYPE_CHECKING:
-    from actors.system import Record, System
+    from actors.system import Record
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__
@@ -182,7 +182,8 @@ def status(
     """Show what runs, what waits and what is held."""
     from actors import client  # noqa: PLC0415
 
-    overview = client.overview(_connected(state_dir, address))
+    _connect(state_dir, address)
+    overview = client.overview()
     if as_json:
         out.print_json(json.dumps(overview))
         return
@@ -200,7 +201,8 @@ def actors(address: Address = None, state_dir: StateDir = None) -> None:
     """List the actors, executors included, with their state."""
     from actors import client  # noqa: PLC0415
 
-    _show_actors(client.actors(_connected(state_dir, address)))
+    _connect(state_dir, address)
+    _show_actors(client.actors())
 
 
 @app.command()
@@ -218,9 +220,8 @@ def submit(
     from actors import client  # noqa: PLC0415
 
     call = client.load_function(function)
-    system = _connected(state_dir, address)
+    _connect(state_dir, address)
     outcome = client.execute(
-        system,
         call,
         [_argument(a) for a in arguments or []],
         cpu=cpu,
@@ -242,7 +243,8 @@ def explain(
     """Say what the balancing loop decided lately, and why."""
     from actors import client  # noqa: PLC0415
 
-    for entry in client.decisions(_connected(state_dir, address), last):
+    _connect(state_dir, address)
+    for entry in client.decisions(last):
         out.print(f"[bold]{entry['at']}[/bold]  {entry['summary']}", highlight=False)
         for sentence in entry["reasons"]:
             out.print(f"  - {sentence}", highlight=False, markup=False)
@@ -303,10 +305,10 @@ def version() -> None:
     out.print(f"balance {__version__}", highlight=False)
 
 
-def _connected(state_dir: str | None, address: str | None) -> System:
+def _connect(state_dir: str | None, address: str | None) -> None:
     from actors import system  # noqa: PLC0415
 
-    return system.running(_settings(state_dir), address)
+    system.running(_settings(state_dir), address)
 
 
 def _argument(text: str) -> Any:

@@ -20,6 +20,9 @@ from typing import Any
 
 from ray import cloudpickle
 
+PREFIX = "executor-"
+"""What the names of executors begin with."""
+
 OUTPUT_LIMIT_BYTES = 64 * 1024
 """How much of what a task printed is kept: the last so many bytes."""
 

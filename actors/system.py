@@ -33,6 +33,9 @@ from balance.errors import BalanceError, ClusterError, ConfigurationError
 RAY_VERSIONS = (2, 60)
 """The Ray release (major, minor) that this Balance is built and tested with."""
 
+LOOPBACK = "127.0.0.2"
+"""The address of a local cluster.  Ray takes 127.0.0.1 for "not told" and uses the machine's public address."""
+
 START_TIMEOUT_S = 120.0
 
 
@@ -208,7 +211,7 @@ class System:
                 num_gpus=num_gpus,
                 include_dashboard=dashboard,
                 dashboard_host="127.0.0.1",
-                _node_ip_address="127.0.0.1",
+                _node_ip_address=LOOPBACK,
                 logging_level=logging.ERROR,
                 log_to_driver=False,
                 **extra,

@@ -11,17 +11,20 @@ In a plain process it asks its allocator at once; a shell that must not block as
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Dict
 
 from balance.clock import Clock, iso
+from balance.core.coordinator.ports import Journal
 from balance.defaults import default
 from balance.errors import Conflict, UnknownId
 from balance.types import Resources, check_id, check_priority
 
 if TYPE_CHECKING:
     from balance.core.scheduler import ResourceAllocator
+
+_COLLECTION = "models"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,22 @@ class ModelRecord:
             "denied": dict(self.denied) if self.denied else None,
         }
 
+    def for_journal(self) -> Dict[str, Any]:
+        """Return what `from_journal` reads."""
+        return {**self.to_dict(), "registered_at": self.registered_at}
+
+    @classmethod
+    def from_journal(cls, body: Mapping[str, Any]) -> ModelRecord:
+        """Read back what `for_journal` returned."""
+        return cls(
+            body["model_id"],
+            Resources.from_dict(body["demand"]),
+            body["priority"],
+            body["registered_at"],
+            body["allocation"],
+            body["denied"],
+        )
+
 
 class ModelCoordinator:
     """Register models, give them resources and take the resources back.
@@ -82,8 +101,8 @@ class ModelCoordinator:
         Who grants resources; one over this host when left out, built when first needed.
     clock : Clock, optional
         Dates the records.
-    journal : callable, optional
-        Called with the `ModelRecord` before each change is acknowledged.
+    journal : Journal, optional
+        Where models are remembered; nowhere where left out.
 
     Examples
     --------
@@ -101,12 +120,14 @@ class ModelCoordinator:
         *,
         allocator: ResourceAllocator | None = None,
         clock: Clock | None = None,
-        journal: Callable[[ModelRecord], None] | None = None,
+        journal: Journal | None = None,
     ) -> None:
         self._allocator = allocator
         self._clock: Clock = clock or default("clock")
-        self._journal = journal or (lambda record: None)
-        self._models: dict[str, ModelRecord] = {}
+        self._journal = journal
+        self._models = (
+            {key: ModelRecord.from_journal(body) for key, body in journal.scan(_COLLECTION)} if journal else {}
+        )
 
     @property
     def allocator(self) -> ResourceAllocator:
@@ -244,6 +265,8 @@ class ModelCoordinator:
         """Forget a model that holds nothing; `Conflict` while it holds resources."""
         if self.held(model_id) is not None:
             raise Conflict(f"model {model_id!r} still holds resources; call release_resources first", model_id=model_id)
+        if self._journal:
+            self._journal.delete(_COLLECTION, model_id)
         del self._models[model_id]
 
     def record(self, model_id: str) -> ModelRecord:
@@ -273,11 +296,8 @@ class ModelCoordinator:
         if known.allocation or known.denied:
             self._keep(replace(known, allocation=None, denied=None))
 
-    def restore(self, records: list[ModelRecord]) -> None:
-        """Take over what an earlier incarnation had journalled."""
-        self._models = {record.model_id: record for record in records}
-
     def _keep(self, record: ModelRecord) -> ModelRecord:
-        self._journal(record)
+        if self._journal:
+            self._journal.put(_COLLECTION, record.model_id, record.for_journal())
         self._models[record.model_id] = record
         return record

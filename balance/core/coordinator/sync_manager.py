@@ -129,6 +129,10 @@ class SyncManager:
         """
         self._register(sync_id, source, destination, size, in_memory=False)
 
+    def register_content(self, sync_id: str, source: str, size: int, destination: str) -> None:
+        """Name a copy of bytes that lie in memory (`source` says where they came from)."""
+        self._register(sync_id, source, destination, size, in_memory=True)
+
     def _register(self, sync_id: str, source: str, destination: str, size: int, *, in_memory: bool) -> None:
         task = SyncStatus(
             check_id("sync_id", sync_id),
@@ -161,7 +165,7 @@ class SyncManager:
 
     def write_content(self, sync_id: str, source: str, content: bytes, destination: str) -> Dict[str, Any]:
         """Copy bytes that lie in memory (`source` says where they came from); returns as `execute_sync`."""
-        self._register(sync_id, source, destination, len(content), in_memory=True)
+        self.register_content(sync_id, source, len(content), destination)
         self.begin(sync_id)
         return self._run(sync_id, lambda report: self._copier.write(content, destination, report))
 

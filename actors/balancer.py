@@ -1,0 +1,268 @@
+"""The balancing loop: observe, forecast, plan, act, learn, at every tick.
+
+The plan is `balance.planning.plan`, a pure function; this shell gathers its snapshot, carries out its
+actions, and keeps every plan with its reasons in the store, where `explain` reads them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+from typing import Any, ClassVar
+
+from ray.autoscaler.sdk import request_resources
+
+from actors.base import Shell, ask
+from balance import planning
+from balance.adapters.ray_places import bundle
+from balance.clock import iso
+from balance.planning import (
+    DataNeed,
+    DemandForecast,
+    HostState,
+    Memory,
+    ModelState,
+    Plan,
+    PlanPolicy,
+    SchedulerState,
+    Snapshot,
+)
+from balance.types import Resources
+
+STEPS = 120
+HORIZON_STEPS = 12
+SETTLE_TICKS = 6
+"""How many ticks a lower need has to last before anything is given back."""
+
+KEPT_DECISIONS = 10_000
+MEMORY = "balancer"
+
+
+class BalancerActor(Shell):
+    """Keeps the models, their resources and their data in balance."""
+
+    role: ClassVar[str] = "balancer"
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        super().__init__(settings)
+        tick_s = self.settings.tick_s
+        self.step_s = max(1.0, round(tick_s / 5))
+        self.policy = PlanPolicy(settle_s=SETTLE_TICKS * tick_s, min_window_s=max(2.0, tick_s / 2))
+        known = self.store.get(MEMORY, "memory")
+        self.memory = Memory.from_dict(known) if known else Memory()
+        self.tick = int((self.store.get(MEMORY, "tick") or {"tick": 0})["tick"])
+        self.last: Plan | None = None
+        self.replicas: dict[str, int] = {}
+        self.forecasts: dict[str, dict[str, Any]] = {}
+        self.failures = 0
+        self.spawn(self.every(tick_s, self.turn))
+
+    async def turn(self) -> None:
+        """Take one turn of the loop; a part that does not answer ends the turn, not the loop."""
+        self.tick += 1
+        observed = await ask("monitoring", "observe", self.step_s, STEPS)
+        if "batches" not in observed or "resource_allocator" not in observed:
+            return
+        self.forecasts = await ask("prediction", "forecast_rates", observed["arrivals"], self.step_s, HORIZON_STEPS)
+        snapshot = self._snapshot(observed)
+        if self.last is not None:
+            self.memory = planning.learn(self.memory, self.last, snapshot, self.policy)
+        plan = planning.plan(snapshot, self.memory, self.policy)
+        failed = await self._act(plan)
+        self.last = plan
+        await self._remember(snapshot, plan, failed)
+
+    # -- observe -----------------------------------------------------------------------------------
+
+    def _snapshot(self, observed: dict[str, Any]) -> Snapshot:
+        at = self.clock.wall()
+        cluster = observed["resource_allocator"]["cluster"]
+        queue = observed.get("scheduler", {}).get("queue", {})
+        cold_start_s = observed.get("scheduler", {}).get("pool", {}).get("executor_start_s") or 0.0
+        data = observed.get("data_coordinator", {})
+        models = tuple(
+            self._model(model_id, figures, observed, cold_start_s)
+            for model_id, figures in sorted(observed["batches"]["models"].items())
+        )
+        return Snapshot(
+            self.tick,
+            at,
+            total=_resources(cluster, "total"),
+            free=_resources(cluster, "available"),
+            models=models,
+            scheduler=SchedulerState(
+                queue.get("queued", 0), queue.get("running", 0), queue.get("oldest_queued_s", 0.0)
+            ),
+            hosts=(
+                HostState(
+                    "cluster",
+                    _share(cluster["used"]["cpu"], cluster["total"]["cpu"]),
+                    _share(cluster["used"]["memory"], cluster["total"]["memory"]),
+                ),
+            ),
+            data_free_bytes=int(data.get("usage", {}).get("free_bytes", 0)),
+        )
+
+    def _model(
+        self, model_id: str, figures: dict[str, Any], observed: dict[str, Any], cold_start_s: float
+    ) -> ModelState:
+        counts = observed["arrivals"].get(model_id) or []
+        known = [value for value in counts if value is not None]
+        end = observed["at"] - observed["at"] % self.step_s
+        return ModelState(
+            model_id,
+            priority=figures["priority"],
+            demand=Resources.from_dict(figures["demand"]),
+            objective_s=figures["objective_s"],
+            queued=figures["queued"],
+            running=figures["running"],
+            oldest_wait_s=max(0.0, figures["oldest_wait_s"]),
+            arrivals=tuple(known),
+            step_s=self.step_s,
+            forecast=_forecast(self.forecasts.get(model_id), end),
+            service_s=figures["service_s"],
+            service_p90_s=figures["service_p90_s"],
+            batch_size=max(1.0, figures["batch_size"]),
+            cold_start_s=cold_start_s,
+            replicas=self.replicas.get(model_id, 0),
+            parallelism=figures["parallelism"],
+            boosted_to=figures["boosted_to"],
+            batch_window_s=figures["window_s"],
+            admission_per_s=figures["admission_per_s"],
+            data=self._data(model_id, observed),
+        )
+
+    @staticmethod
+    def _data(model_id: str, observed: dict[str, Any]) -> tuple[DataNeed, ...]:
+        """Return the data that this model has used, with when its copies will be wanted again."""
+        supply = observed["batches"]["data"]
+        resident = observed.get("data_coordinator", {}).get("data", {})
+        needs = []
+        for data_id, (user, used_at) in sorted(supply["last_use"].items()):
+            if user == model_id and data_id in resident:
+                entry = resident[data_id]
+                needs.append(
+                    DataNeed(
+                        data_id,
+                        int(entry["size_bytes"]),
+                        resident=entry["state"] in {"cached", "held"},
+                        fetching=entry["state"] == "fetching",
+                        next_use_at=used_at,
+                        fetch_s=supply["fetch_s"].get(data_id, 0.0),
+                    )
+                )
+        return tuple(needs)
+
+    # -- act ---------------------------------------------------------------------------------------
+
+    async def _act(self, plan: Plan) -> list[dict[str, Any]]:
+        """Carry out the actions in their order; what failed is returned and planned anew at the next tick."""
+        failed = []
+        for action in plan.actions:
+            try:
+                await self._carry_out(action)
+            except Exception as error:
+                self.failures += 1
+                failed.append({"action": action.kind, "error": f"{type(error).__name__}: {error}".splitlines()[0]})
+                self.log.warning("event=action_failed tick=%d action=%s error=%r", plan.tick, action.kind, error)
+        return failed
+
+    async def _carry_out(self, action: Any) -> None:
+        match action:
+            case planning.Reserve() | planning.Release():
+                more = action.replicas if isinstance(action, planning.Reserve) else -action.replicas
+                wanted = max(0, self.replicas.get(action.model_id, 0) + more)
+                answer = await ask("model_coordinator", "scale_model", action.model_id, wanted)
+                self.replicas[action.model_id] = answer["replicas"]
+            case planning.SetParallelism():
+                await ask("batches", "set_parallelism", action.model_id, action.parallelism)
+            case planning.SetPriority():
+                await ask("batches", "set_priority", action.model_id, action.priority)
+            case planning.Throttle():
+                await ask("batches", "set_intake", action.model_id, action.batch_window_s, action.admission_per_s)
+            case planning.Prefetch():
+                await ask("batches", "prefetch", action.model_id, action.data_id)
+            case planning.RequestNodes():
+                bundles = [bundle(amount) for amount, count in action.bundles for _ in range(count)]
+                await asyncio.to_thread(request_resources, bundles=bundles)
+
+    # -- remember ----------------------------------------------------------------------------------
+
+    async def _remember(self, snapshot: Snapshot, plan: Plan, failed: list[dict[str, Any]]) -> None:
+        written = json.dumps(snapshot.to_dict(), sort_keys=True)
+        digest = hashlib.blake2b(written.encode(), digest_size=16).hexdigest()
+        body = {"plan": plan.to_dict(), "failed": failed, "forecasts": self._forecast_points()}
+
+        def write(tx: Any) -> None:
+            seq = tx.decisions.append(plan.at, digest, body)
+            tx.put(MEMORY, "memory", self.memory.to_dict())
+            tx.put(MEMORY, "tick", {"tick": self.tick})
+            if seq % 100 == 0:
+                tx.decisions.prune(KEPT_DECISIONS)
+
+        await self.commit(write)
+        for action in plan.actions:
+            self.log.info("event=action tick=%d kind=%s reason=%s", plan.tick, action.kind, action.reason)
+
+    def _forecast_points(self) -> dict[str, dict[str, Any]]:
+        """Return the first step of each forecast, as requests per second: what a report draws."""
+        points = {}
+        for model_id, made in self.forecasts.items():
+            with contextlib.suppress(KeyError, IndexError):
+                points[model_id] = {
+                    name: made["quantiles"][quantile][0] / made["step_s"]
+                    for name, quantile in (("q10", "0.1"), ("q50", "0.5"), ("q90", "0.9"))
+                } | {"method": made["method"], "step_s": made["step_s"]}
+        return points
+
+    async def decisions(self, last: int = 5) -> list[dict[str, Any]]:
+        """Return the last plans with their reasons, newest first.
+
+        Returns
+        -------
+        list of dict
+            ``tick``, ``at`` (ISO 8601), ``at_s`` (POSIX), ``summary`` (a sentence), ``reasons`` (sentences),
+            ``actions`` (each with its ``kind`` and numbers), ``failed``, ``forecasts``.
+        """
+        with self.store.reading() as tx:
+            rows = tx.decisions.latest(last)
+        found = []
+        for row in rows:
+            plan = Plan.from_dict(row["plan"]["plan"])
+            sentences = planning.explain(plan)
+            found.append(
+                {
+                    "tick": plan.tick,
+                    "at": iso(plan.at),
+                    "at_s": plan.at,
+                    "summary": sentences[0],
+                    "reasons": sentences[1:],
+                    "actions": [{"kind": action.kind, **action.to_dict()} for action in plan.actions],
+                    "failed": row["plan"]["failed"],
+                    "forecasts": row["plan"]["forecasts"],
+                }
+            )
+        return found
+
+    async def stats(self) -> dict[str, Any]:
+        """Return ``tick``, ``replicas`` by model, ``failures`` (actions that could not be carried out)."""
+        return {"tick": self.tick, "replicas": dict(self.replicas), "failures": self.failures}
+
+
+def _forecast(made: dict[str, Any] | None, at: float) -> DemandForecast | None:
+    if made is None or not made["point"]:
+        return None
+    low, middle, high = (tuple(made["quantiles"][name]) for name in ("0.1", "0.5", "0.9"))
+    return DemandForecast(at, made["step_s"], low, middle, high, made["method"], made["status"])
+
+
+def _resources(cluster: dict[str, Any], kind: str) -> Resources:
+    amounts = cluster[kind]
+    cpu, memory, gpu = (max(0.0, amounts[name] or 0.0) for name in ("cpu", "memory", "gpu"))
+    return Resources.capacity(cpu, memory, gpu)
+
+
+def _share(part: float | None, whole: float | None) -> float:
+    return min(1.0, max(0.0, part / whole)) if part and whole else 0.0

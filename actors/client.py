@@ -1,0 +1,146 @@
+"""What the command line asks of a running Balance: plain calls to its actors, every one with a limit."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import uuid
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import cloudpickle
+from ray.exceptions import GetTimeoutError, RayActorError
+from ray.util import list_named_actors
+
+from actors import NAMESPACE
+from actors.executors import PREFIX
+from actors.system import find_actors
+from balance.errors import ClusterError, InvalidValue
+
+PING_TIMEOUT_S = 10.0
+
+
+def actors() -> list[dict[str, Any]]:
+    """Return every actor's `ping`, executors included; one that does not answer is ``dead`` or ``silent``."""
+    handles = find_actors()
+    for entry in sorted(list_named_actors(all_namespaces=True), key=lambda entry: str(entry["name"])):
+        if entry["namespace"] == NAMESPACE and entry["name"].startswith(PREFIX):
+            handles[entry["name"]] = ray.get_actor(entry["name"], namespace=NAMESPACE)
+    calls = {name: handle.ping.remote() for name, handle in handles.items()}
+    ray.wait(list(calls.values()), num_returns=len(calls), timeout=PING_TIMEOUT_S)
+    answers = []
+    for name, call in calls.items():
+        try:
+            answers.append(ray.get(call, timeout=0.1))
+        except GetTimeoutError:
+            # An executor answers between two tasks; a coordinator always should.
+            answers.append({"role": name, "state": "busy" if name.startswith(PREFIX) else "silent"})
+        except RayActorError:
+            answers.append({"role": name, "state": "dead"})
+    return answers
+
+
+def overview() -> dict[str, Any]:
+    """Return ``actors`` (see `actors`) and ``figures``: what waits, runs and is held, for a person."""
+    figures: dict[str, Any] = {}
+    scheduler = _ask("scheduler", "stats")
+    cluster = _ask("resource_allocator", "get_system_resources")["cluster"]
+    models = _ask("batches", "stats_only")["models"]
+    figures["tasks"] = f"{scheduler['queue']['queued']} waiting, {scheduler['queue']['running']} running"
+    figures["cpu"] = _amount(cluster, "cpu", "cores")
+    figures["memory"] = _amount(cluster, "memory", "GiB", 2**30)
+    if cluster["total"]["gpu"]:
+        figures["gpu"] = _amount(cluster, "gpu", "devices")
+    for model_id, model in sorted(models.items()):
+        figures[f"model {model_id}"] = (
+            f"{model['queued']} waiting, {model['running']} batches running, {model['completed']} answered, "
+            f"{model['failed']} failed, {model['dead_lettered']} dead-lettered"
+        )
+    return {"actors": actors(), "figures": figures}
+
+
+def _amount(cluster: dict[str, Any], name: str, unit: str, divisor: float = 1.0) -> str:
+    shown = {kind: cluster[kind][name] for kind in ("total", "reserved", "used")}
+    parts = [
+        f"{value / divisor:.1f} {unit} {word}"
+        for kind, word in (("total", "in all"), ("reserved", "reserved"), ("used", "measured in use"))
+        if (value := shown[kind]) is not None
+    ]
+    return ", ".join(parts)
+
+
+def decisions(last: int) -> list[dict[str, Any]]:
+    """Return the balancer's last plans with their reasons, newest first."""
+    found: list[dict[str, Any]] = _ask("balancer", "decisions", last)
+    return found
+
+
+def load_function(name: str) -> Callable[..., Any]:
+    """Find ``module:function`` or ``path/to/file.py:function``; its module travels with it.
+
+    Raises
+    ------
+    InvalidValue
+        There is no such module, file or function.
+    """
+    where, _, attribute = name.rpartition(":")
+    if not where or not attribute:
+        raise InvalidValue("function", name, "module:function or path/to/file.py:function")
+    try:
+        if where.endswith(".py"):
+            spec = importlib.util.spec_from_file_location(Path(where).stem, where)
+            if spec is None or spec.loader is None:
+                raise ImportError(f"{where} can't be imported")
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[spec.name] = module
+            spec.loader.exec_module(module)
+            cloudpickle.register_pickle_by_value(module)
+        else:
+            sys.path.insert(0, str(Path.cwd()))
+            module = importlib.import_module(where)
+        found = getattr(module, attribute)
+    except (ImportError, OSError, AttributeError) as error:
+        raise InvalidValue("function", name, f"a function that can be found ({error})") from None
+    if not callable(found):
+        raise InvalidValue("function", name, "a function")
+    call: Callable[..., Any] = found
+    return call
+
+
+def execute(
+    call: Callable[..., Any],
+    arguments: Sequence[Any],
+    *,
+    cpu: float,
+    memory: float,
+    priority: int,
+    task_id: str | None,
+) -> dict[str, Any]:
+    """Run one function through the operation coordinator and return its report."""
+    name = getattr(call, "__name__", "task")
+    given = task_id or f"{name}-{uuid.uuid4().hex[:12]}"
+    bound = partial(call, *arguments) if arguments else call
+    report: dict[str, Any] = _ask(
+        "operation_coordinator", "execute_task", given, bound, cpu, memory, priority, timeout_s=None
+    )
+    return report
+
+
+def _ask(role: str, method: str, *args: Any, timeout_s: float | None = 30.0) -> Any:
+    try:
+        handle = ray.get_actor(role, namespace=NAMESPACE)
+        return ray.get(getattr(handle, method).remote(*args), timeout=timeout_s)
+    except ValueError as error:
+        if "Failed to look up actor" in str(error):
+            raise ClusterError(
+                f"the actor {role!r} does not run; see 'balance status', start it with 'balance up'"
+            ) from None
+        raise
+    except GetTimeoutError:
+        raise ClusterError(f"the actor {role!r} did not answer within {timeout_s:g} s; see 'balance actors'") from None
+    except RayActorError as error:
+        raise ClusterError(f"the actor {role!r} is dead ({error}); 'balance up' starts it again") from None

@@ -1,0 +1,177 @@
+"""The actor around `DataCoordinator`, and the collector that answers the data requests of the topics."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from ray import cloudpickle
+
+from actors.base import Shell, ask, peer
+from actors.shelf import RayShelf
+from balance.adapters.actor_broker import ActorBroker
+from balance.adapters.readers import Readers
+from balance.core.coordinator import DataCoordinator
+from balance.core.coordinator.datum import Allocated, Denied, Waiting
+from balance.errors import SourceUnavailable
+from balance.messaging import DataRequest, KafkaService
+from balance.services.collector import Collector
+from balance.storage import StoreJournal
+
+READERS = "readers"
+
+
+class DataCoordinatorActor(Shell):
+    """Collects data from its sources and keeps it in Ray's object store.
+
+    Whoever holds this actor's handle may name any source; a message may only ask for what was named.
+    """
+
+    role: ClassVar[str] = "data_coordinator"
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        super().__init__(settings)
+        self.readers = Readers(settings=self.settings, trusted=True, clock=self.clock)
+        for name, body in self.store.scan(READERS):
+            with self.store.reading() as tx:
+                self.readers.register(name, cloudpickle.loads(tx.tasks.functions([body["function"]])[body["function"]]))
+        self.shelf = RayShelf()
+        self.data = DataCoordinator(
+            readers=self.readers,
+            placer=self.shelf,
+            clock=self.clock,
+            journal=StoreJournal(self.store, self.fence),
+            budget_bytes=self.settings.data_budget_bytes,
+        )
+        self._arrived: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self.counts = {"requested": 0, "fetched": 0, "fetched_bytes": 0, "failed": 0}
+        self.kafka = KafkaService(broker=ActorBroker(peer("messaging")), clock=self.clock)
+        self.collector = Collector(kafka_service=self.kafka, fetch=self._fetch_for)
+        self.spawn(self._collect())
+
+    async def _collect(self) -> None:
+        await self.kafka.connect()
+        await self.collector.start()
+
+    async def closed(self) -> None:
+        """Stop collecting; what is in hand is answered first."""
+        await self.collector.stop()
+        await self.kafka.close()
+
+    async def register_data_source(self, data_id: str, size: int, source: str) -> None:
+        """As `DataCoordinator.register_data_source`."""
+        self.data.register_data_source(data_id, size, source)
+
+    async def register_reader(self, name: str, function: Callable[..., Any]) -> None:
+        """As `DataCoordinator.register_reader`; the function is kept for the next start."""
+        from actors.executors import pack  # noqa: PLC0415 (only those who register readers pay)
+
+        known = self.store.get(READERS, name)
+        call, blob = pack(function)
+        if known is not None and known["function"] == call.function:
+            return
+        self.data.register_reader(name, function)
+
+        def write(tx: Any) -> None:
+            tx.tasks.put_functions({call.function: blob})
+            tx.put(READERS, name, {"function": call.function})
+
+        await self.commit(write)
+
+    async def allocate_data(self, data_id: str, max_age_s: float | None = None) -> dict[str, Any]:
+        """As `DataCoordinator.allocate`; calls for what is being fetched wait for that one fetch."""
+        self.counts["requested"] += 1
+        while True:
+            plan = self.data.plan_allocation(data_id, max_age_s=max_age_s)
+            if isinstance(plan, Allocated | Denied):
+                return plan.to_dict()
+            if isinstance(plan, Waiting):
+                await self._arrived[data_id].wait()
+                continue
+            self._arrived[data_id].clear()
+            try:
+                payload = await asyncio.to_thread(self.readers.read, plan.source, plan.max_bytes)
+                self.counts["fetched"] += 1
+                self.counts["fetched_bytes"] += payload.size_bytes
+                denied = self.data.fetched(data_id, payload.size_bytes, payload.digest)
+                if denied:
+                    return denied.to_dict()
+                return self.data.placed(data_id, self.shelf.put(data_id, payload)).to_dict()
+            except BaseException:
+                self.counts["failed"] += 1
+                self.data.fetch_failed(data_id)
+                raise
+            finally:
+                self._arrived[data_id].set()
+
+    async def release_data(self, data_id: str) -> None:
+        """As `DataCoordinator.release_data`."""
+        self.data.release_data(data_id)
+
+    async def reference(self, location: str) -> list[Any]:
+        """Return Ray's reference of what lies at a location, in a list (so that Ray does not fetch it here)."""
+        return [self.shelf.reference(location)]
+
+    async def synchronize_data(self, data_id: str, destination: str) -> dict[str, Any]:
+        """As `DataCoordinator.synchronize_data`; the sync coordinator's actor does the copying."""
+        known = self.data.status(data_id)
+        sync_id = f"{data_id} -> {destination}"
+        if self.readers.is_file(known["source"]):
+            await ask(
+                "sync_coordinator", "register_sync_task", sync_id, known["source"], destination, known["declared_bytes"]
+            )
+            outcome = await ask("sync_coordinator", "execute_sync", sync_id, timeout_s=None)
+        else:
+            placed = await self.allocate_data(data_id)
+            if placed["status"] == "denied":
+                return placed
+            try:
+                payload = await self.shelf.reference(placed["location"])
+                outcome = await ask(
+                    "sync_coordinator",
+                    "write_content",
+                    sync_id,
+                    known["source"],
+                    payload.data,
+                    destination,
+                    timeout_s=None,
+                )
+            finally:
+                self.data.release_data(data_id)
+        return {"status": outcome["state"], "data_id": data_id, **outcome}
+
+    async def list_data(self) -> list[dict[str, Any]]:
+        """As `DataCoordinator.list_data`."""
+        return self.data.list_data()
+
+    async def status(self, data_id: str) -> dict[str, Any]:
+        """As `DataCoordinator.status`."""
+        return self.data.status(data_id)
+
+    async def stats(self) -> dict[str, Any]:
+        """Return ``counts`` (requested, fetched, failed; bytes fetched), ``usage`` (bytes), ``resident`` ids."""
+        return {
+            "counts": dict(self.counts),
+            "usage": self.data.usage(),
+            "data": {
+                entry["data_id"]: {"state": entry["state"], "size_bytes": entry["size_bytes"]}
+                for entry in self.data.list_data()
+            },
+        }
+
+    async def _fetch_for(self, request: DataRequest) -> dict[str, Any]:
+        """Bring what a message asks for within reach, for the collector.
+
+        The copy is not held for the requester: whoever uses it allocates it, and finds it in place.
+        """
+        outcome = await self.allocate_data(request.query, request.parameters.get("max_age_s"))
+        if outcome["status"] != "allocated":
+            raise SourceUnavailable(f"data {request.query!r} can't be placed: {outcome['reason']}")
+        self.data.release_data(request.query)
+        return {
+            "location": outcome["location"],
+            "size_bytes": outcome["size_bytes"],
+            "digest": outcome["digest"],
+        }

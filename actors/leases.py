@@ -1,0 +1,154 @@
+"""What the scheduler holds of the cluster: leases from the resource allocator, grown before tasks start.
+
+The scheduler decides in microseconds on the capacity that the allocator told it; before a task starts,
+its node must be covered by leases, which Ray accounts for.  A lease is taken in whole cores, so that many
+small tasks share one, and given back when it has been idle for a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from actors.base import ask
+from balance.types import MILLI, NOTHING, Resources
+
+IDLE_S = 2.0
+"""How long a lease that nobody uses is kept."""
+
+MEMORY_STEP_BYTES = 256 * 2**20
+"""Memory is leased in multiples of this."""
+
+log = logging.getLogger("balance.leases")
+
+
+@dataclass(slots=True)
+class _Node:
+    leases: dict[str, Resources] = field(default_factory=dict)
+    used: Resources = NOTHING
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def held(self) -> Resources:
+        total = NOTHING
+        for amount in self.leases.values():
+            total += amount
+        return total
+
+
+def shortfall(needed: Resources, held: Resources) -> Resources:
+    """Return how much of `needed` goes beyond `held`, component by component.
+
+    Examples
+    --------
+    >>> shortfall(Resources.demand(cpu=2, memory=10), Resources.demand(cpu=1.5, memory=50)).to_dict()
+    {'cpu': 0.5, 'memory': 0, 'gpu': 0.0}
+    """
+    lack = needed - held
+    return Resources(
+        max(0, lack.cpu_milli),
+        max(0, lack.memory_bytes),
+        max(0, lack.gpu_milli),
+        tuple((name, amount) for name, amount in lack.custom if amount > 0),
+    )
+
+
+def rounded(amount: Resources) -> Resources:
+    """Return `amount` in whole cores and steps of memory.
+
+    Examples
+    --------
+    >>> rounded(Resources.demand(cpu=0.3, memory=1)).to_dict()
+    {'cpu': 1.0, 'memory': 268435456, 'gpu': 0.0}
+    """
+    return Resources(
+        -(-amount.cpu_milli // MILLI) * MILLI,
+        -(-amount.memory_bytes // MEMORY_STEP_BYTES) * MEMORY_STEP_BYTES,
+        amount.gpu_milli,
+        amount.custom,
+    )
+
+
+class Leases:
+    """The scheduler's holdings, per node.
+
+    Parameters
+    ----------
+    changed : callable
+        Called with no arguments when a node lost a lease that somebody else asked for.
+    """
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        self._nodes: dict[str, _Node] = {}
+        self._changed = changed
+
+    def _node(self, node_id: str) -> _Node:
+        return self._nodes.setdefault(node_id, _Node())
+
+    async def cover(self, node_id: str, demand: Resources) -> str:
+        """Make sure that a lease covers `demand` on this node; return an empty string, or why not."""
+        node = self._node(node_id)
+        async with node.turn:
+            lack = shortfall(node.used + demand, node.held)
+            if lack:
+                answer = await self._lease(node_id, rounded(lack))
+                if answer["status"] != "allocated":
+                    answer = await self._lease(node_id, lack)
+                if answer["status"] != "allocated":
+                    return str(answer["reason"])
+                node.leases[answer["allocation_id"]] = Resources.from_dict(answer)
+            node.used += demand
+        return ""
+
+    @staticmethod
+    async def _lease(node_id: str, amount: Resources) -> dict[str, Any]:
+        answer: dict[str, Any] = await ask("resource_allocator", "lease", node_id, amount.to_dict())
+        return answer
+
+    def uncover(self, node_id: str, demand: Resources) -> None:
+        """Note that a task which was covered has ended."""
+        self._node(node_id).used -= demand
+
+    def recall(self, node_id: str | None = None) -> list[str]:
+        """Give up every lease that no running task needs; return their ids, for the allocator to release."""
+        given: list[str] = []
+        for name, node in sorted(self._nodes.items()):
+            if node_id in (None, name) and not node.turn.locked():
+                for lease in self._spare(node):
+                    del node.leases[lease]
+                    given.append(lease)
+        if given:
+            self._changed()
+        return given
+
+    @staticmethod
+    def _spare(node: _Node) -> list[str]:
+        kept, spare = node.held, []
+        for lease, amount in sorted(node.leases.items()):
+            if node.used.fits_in(kept - amount):
+                kept -= amount
+                spare.append(lease)
+        return spare
+
+    async def give_back_idle(self) -> None:
+        """Release what stayed unused for `IDLE_S` seconds."""
+        before = {name: self._spare(node) for name, node in self._nodes.items()}
+        await asyncio.sleep(IDLE_S)
+        for name, spare in sorted(before.items()):
+            node = self._nodes[name]
+            async with node.turn:
+                idle = [lease for lease in self._spare(node) if lease in spare]
+                for lease in idle:
+                    del node.leases[lease]
+            for lease in idle:
+                await ask("resource_allocator", "release_allocation", lease)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return per node the ``leases``, what is ``held`` and what is ``used``."""
+        return {
+            name: {"leases": len(node.leases), "held": node.held.to_dict(), "used": node.used.to_dict()}
+            for name, node in sorted(self._nodes.items())
+        }

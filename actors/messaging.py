@@ -1,0 +1,112 @@
+"""The actor that owns the embedded log, and runs the models' and the data service on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from actors.base import Shell
+from balance.messaging import (
+    DATA_REQUESTS_TOPIC,
+    MODELS_REQUESTS_TOPIC,
+    KafkaService,
+    Outgoing,
+    Polled,
+    dead_letter_topic,
+)
+from balance.messaging.brokers import open_broker, release_broker
+from balance.services import DataService, MessagingService, ModelService
+
+
+class MessagingActor(Shell):
+    """The broker for every process of the cluster, and the messaging service for clients.
+
+    The ``broker_…`` methods are the port `balance.messaging.Broker`; `balance.adapters.actor_broker` is
+    its other end.
+    """
+
+    role: ClassVar[str] = "messaging"
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        super().__init__(settings)
+        self.broker = open_broker(self.settings.log_url(), clock=self.clock)
+        self.kafka = KafkaService(broker=self.broker, clock=self.clock)
+        data = DataService(kafka_service=self.kafka, clock=self.clock)
+        self.service = MessagingService(
+            data_service=data, model_service=ModelService(data_service=data, clock=self.clock), clock=self.clock
+        )
+        self.spawn(self._serve())
+
+    async def _serve(self) -> None:
+        await self.service.initialize()
+        await self.service.run()
+
+    async def closed(self) -> None:
+        """Let go of the log; what was acknowledged stays."""
+        await self.service.shutdown()
+        await release_broker(self.broker)
+
+    # -- for clients -------------------------------------------------------------------------------
+
+    async def request_data(
+        self, model_id: str, query: str, data_type: str, source_type: str, priority: int = 3, **params: Any
+    ) -> dict[str, Any]:
+        """As `MessagingService.request_data`."""
+        return await self.service.request_data(
+            model_id=model_id, query=query, data_type=data_type, source_type=source_type, priority=priority, **params
+        )
+
+    async def register_model(self, model_id: str) -> dict[str, Any]:
+        """Make sure that the model has its results topic; its own consumer group reads it."""
+        return await self.service.model_service.register_model(model_id)
+
+    async def publish_event(self, event_type: str, event_data: dict[str, Any]) -> bool:
+        """As `MessagingService.publish_event`."""
+        return await self.service.publish_event(event_type, event_data)
+
+    async def stats(self) -> dict[str, Any]:
+        """Return ``topics`` (partitions), ``counters``, ``dead_letters`` by topic, ``lag`` of the request topics."""
+        topics = await self.broker.topics()
+        lags: dict[str, Any] = {}
+        for topic, group in (
+            (MODELS_REQUESTS_TOPIC, "balance-model-service"),
+            (DATA_REQUESTS_TOPIC, "balance-collectors"),
+        ):
+            if topic in topics:
+                lags[topic] = sum((await self.broker.lag(topic, group)).values())
+        dead: dict[str, int] = {}
+        for topic in topics:
+            letters = dead_letter_topic(topic) if not topic.endswith(".dead-letter") else ""
+            if letters in topics:
+                dead[topic] = sum((await self.broker.lag(letters, "balance-dead-letter-count")).values())
+        return {"topics": topics, "counters": self.kafka.counters.to_dict(), "dead_letters": dead, "lag": lags}
+
+    # -- the broker --------------------------------------------------------------------------------
+
+    async def broker_create_topic(self, topic: str, partitions: int = 1, **retention: Any) -> bool:
+        """As `Broker.create_topic`."""
+        return await self.broker.create_topic(topic, partitions, **retention)
+
+    async def broker_topics(self) -> dict[str, int]:
+        """As `Broker.topics`."""
+        return await self.broker.topics()
+
+    async def broker_append(self, topic: str, records: Sequence[Outgoing]) -> list[tuple[int, int]]:
+        """As `Broker.append`."""
+        return await self.broker.append(topic, records)
+
+    async def broker_poll(self, topic: str, group: str, member: str, **how: Any) -> Polled:
+        """As `Broker.poll`."""
+        return await self.broker.poll(topic, group, member, **how)
+
+    async def broker_commit(self, topic: str, group: str, member: str, offsets: dict[int, int]) -> list[int]:
+        """As `Broker.commit`."""
+        return await self.broker.commit(topic, group, member, offsets)
+
+    async def broker_leave(self, topic: str, group: str, member: str) -> None:
+        """As `Broker.leave`."""
+        await self.broker.leave(topic, group, member)
+
+    async def broker_lag(self, topic: str, group: str) -> dict[int, int]:
+        """As `Broker.lag`."""
+        return await self.broker.lag(topic, group)

@@ -1,0 +1,291 @@
+"""The actor around `ResourceAllocator`: it makes allocations real in Ray and repairs what has come apart."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from actors import NAMESPACE
+from actors.base import Shell, peer
+from balance.adapters.host import HostProbe
+from balance.adapters.ray_places import RayPlaces, RayProbe
+from balance.core.scheduler import ResourceAllocator
+from balance.core.scheduler.allocation import Allocation, Denied, Repair
+from balance.core.scheduler.node_facts import NodeUse
+from balance.errors import ClusterError
+from balance.storage import StoreJournal
+from balance.types import NOTHING, Resources
+
+SCHEDULER = "scheduler"
+JANITOR_S = 5.0
+COLLECTION = "allocations"
+
+
+class _Journal:
+    """Keeps allocations as documents of the store."""
+
+    def __init__(self, journal: StoreJournal) -> None:
+        self._journal = journal
+
+    def record(self, changes: Sequence[tuple[str, dict[str, Any] | None]]) -> None:
+        for name, body in changes:
+            if body is None:
+                self._journal.delete(COLLECTION, name)
+            else:
+                self._journal.put(COLLECTION, name, body)
+
+    def load(self) -> Iterable[dict[str, Any]]:
+        return [body for _name, body in self._journal.scan(COLLECTION)]
+
+
+class _NodeProbe:
+    """Measures another node of the cluster, from there."""
+
+    def __init__(self) -> None:
+        self._probe = HostProbe()
+
+    def __repr__(self) -> str:
+        return "Balance<probe>"
+
+    def measure(self) -> NodeUse:
+        [facts] = self._probe.nodes()
+        return facts.used
+
+
+class ResourceAllocatorActor(Shell):
+    """Who holds which part of the cluster; each allocation is a placement group of Ray."""
+
+    role: ClassVar[str] = "resource_allocator"
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        super().__init__(settings)
+        self.places = RayPlaces(clock=self.clock)
+        self.probe = RayProbe()
+        self.allocator = ResourceAllocator(
+            probe=self.probe,
+            places=self.places,
+            clock=self.clock,
+            journal=_Journal(StoreJournal(self.store, self.fence)),
+        )
+        found = self.allocator.recover()
+        if found:
+            self.log.info("event=allocations_taken_up count=%d", found)
+        self._version = int(self.clock.wall() * 1e6)
+        self._nodes: tuple[str, ...] = ()
+        self._probes: dict[str, Any] = {}
+        self.repairs = 0
+        self.spawn(self.every(JANITOR_S, self._reconcile))
+
+    async def closed(self) -> None:
+        """Give everything back: who needs it after the next start asks again."""
+        for allocation in self.allocator.list_allocations():
+            await self.release_allocation(allocation.allocation_id)
+
+    # -- the contract ------------------------------------------------------------------------------
+
+    async def get_system_resources(self) -> dict[str, Any]:
+        """As `ResourceAllocator.get_system_resources`."""
+        found = self.allocator.get_system_resources()
+        self._tell_if_nodes_changed(found)
+        return found
+
+    async def can_allocate_resources(self, cpu_demand: float, memory_demand: float, gpu_demand: float = 0.0) -> bool:
+        """As `ResourceAllocator.can_allocate_resources`."""
+        return self.allocator.can_allocate_resources(cpu_demand, memory_demand, gpu_demand)
+
+    @ray.method(max_task_retries=0)  # type: ignore[untyped-decorator]
+    async def allocate_resources(
+        self, cpu_demand: float, memory_demand: float, gpu_demand: float = 0.0
+    ) -> dict[str, Any]:
+        """As `ResourceAllocator.allocate_resources`; the allocation shows in ``ray status``."""
+        made = await self._allocate(Resources.demand(cpu_demand, memory_demand, gpu_demand), holder="anonymous")
+        return made.to_dict()
+
+    # -- beside the contract -----------------------------------------------------------------------
+
+    async def allocate(
+        self, demand: Mapping[str, Any], holder: str, allocation_id: str | None = None
+    ) -> dict[str, Any]:
+        """Allocate for a named holder; asking again under the same id returns what was given."""
+        return (await self._allocate(Resources.from_dict(demand), holder=holder, allocation_id=allocation_id)).to_dict()
+
+    async def reserve(self, name: str, demand: Mapping[str, Any]) -> dict[str, Any]:
+        """Make the reservation of this name hold `demand`: create it, resize it, or (for nothing) release it."""
+        wanted = Resources.from_dict(demand)
+        known = self.allocator.list_allocations(name)
+        if not wanted:
+            return await self.release_allocation(name)
+        if known:
+            return (await self._resize(known[0], wanted)).to_dict()
+        made = await self._allocate(wanted, holder=name, allocation_id=name, kind="reservation")
+        return made.to_dict()
+
+    async def lease(self, node_id: str, demand: Mapping[str, Any]) -> dict[str, Any]:
+        """Give the scheduler a lease on one node."""
+        return (
+            await self._allocate(Resources.from_dict(demand), holder=SCHEDULER, node_id=node_id, kind="lease")
+        ).to_dict()
+
+    async def release_allocation(self, allocation_id: str) -> dict[str, Any]:
+        """As `ResourceAllocator.release_allocation`."""
+        released = self.allocator.decide_release(allocation_id)
+        if released is None:
+            return {"status": "not_held", "allocation_id": allocation_id}
+        await asyncio.to_thread(self.places.remove, released.place)
+        if released.kind != "lease":
+            self._tell_scheduler()
+        return {"status": "released", "allocation_id": allocation_id}
+
+    async def list_allocations(self, holder: str | None = None) -> list[dict[str, Any]]:
+        """As `ResourceAllocator.list_allocations`."""
+        return [allocation.to_dict() for allocation in self.allocator.list_allocations(holder)]
+
+    async def scheduler_view(self) -> dict[str, Any]:
+        """Return what the scheduler may use, and take back the leases of its former incarnation.
+
+        Returns
+        -------
+        dict
+            As `cluster_changed` of the scheduler takes it: ``version`` and ``nodes``, each with ``node_id``,
+            ``total``, ``capacity``, ``devices`` and ``reservations``.
+        """
+        for allocation in self.allocator.list_allocations(SCHEDULER):
+            await self.release_allocation(allocation.allocation_id)
+        return self._view()
+
+    async def stats(self) -> dict[str, Any]:
+        """Return `get_system_resources`, and ``repairs``: how often the janitor had to act."""
+        return {**await self.get_system_resources(), "repairs": self.repairs}
+
+    # -- inside ------------------------------------------------------------------------------------
+
+    async def _allocate(self, demand: Resources, **how: Any) -> Allocation | Denied:
+        decided = self.allocator.decide_allocation(demand, **how)
+        if isinstance(decided, Denied) and not decided.permanent and how["holder"] != SCHEDULER:
+            await self._recall_leases()
+            decided = self.allocator.decide_allocation(demand, **how)
+        if isinstance(decided, Denied) or decided.state != "pending":
+            return decided
+        try:
+            await asyncio.to_thread(self.places.create, decided)
+        except ClusterError as error:
+            return self.allocator.abandon(decided.allocation_id, str(error))
+        made = self.allocator.confirm(decided.allocation_id)
+        if made.kind != "lease":
+            self._tell_scheduler()
+        return made
+
+    async def _resize(self, before: Allocation, demand: Resources) -> Allocation | Denied:
+        """Change a reservation; where Ray has no room for old and new at once, the old one goes first."""
+        decided = self.allocator.decide_resize(before.allocation_id, demand)
+        if isinstance(decided, Denied):
+            await self._recall_leases()
+            decided = self.allocator.decide_resize(before.allocation_id, demand)
+        if isinstance(decided, Denied) or decided.state != "pending":
+            return decided
+        await asyncio.to_thread(self.places.remove, before.place)
+        try:
+            await asyncio.to_thread(self.places.create, decided)
+        except ClusterError as error:
+            denied = self.allocator.abandon(before.allocation_id, str(error))
+            await self._reconcile()
+            return denied
+        made = self.allocator.confirm(before.allocation_id)
+        self._tell_scheduler()
+        return made
+
+    async def _recall_leases(self) -> None:
+        """Ask the scheduler for the leases that nothing runs on."""
+        with contextlib.suppress(Exception):
+            for lease in await asyncio.wait_for(peer(SCHEDULER).recall_idle.remote(), 2.0):
+                await self.release_allocation(lease)
+
+    def _view(self) -> dict[str, Any]:
+        self._version += 1
+        found = self.allocator.list_allocations()
+        nodes = []
+        for room in self.allocator.free_rooms():
+            here = [each for each in found if each.node_id == room.node_id]
+            capacity, devices = room.capacity, dict(room.devices or ())
+            for lease in here:
+                if lease.kind == "lease":
+                    capacity += lease.demand
+                    for index, amount in lease.devices:
+                        devices[index] = devices.get(index, 0) + amount
+            total = capacity
+            for each in here:
+                total += each.demand if each.kind != "lease" else NOTHING
+            nodes.append(
+                {
+                    "node_id": room.node_id,
+                    "total": total.to_dict(),
+                    "capacity": capacity.to_dict(),
+                    "devices": sorted(devices.items()),
+                    "reservations": [
+                        {"name": each.holder, "capacity": each.demand.to_dict(), "devices": list(each.devices)}
+                        for each in here
+                        if each.kind == "reservation" and each.state == "confirmed"
+                    ],
+                }
+            )
+        return {"version": self._version, "nodes": nodes}
+
+    def _tell_scheduler(self) -> None:
+        with contextlib.suppress(ValueError):
+            peer(SCHEDULER).cluster_changed.remote(self._view())
+
+    def _tell_if_nodes_changed(self, found: dict[str, Any]) -> None:
+        nodes = tuple(sorted(found["nodes"]))
+        if self._nodes and nodes != self._nodes:
+            self._tell_scheduler()
+        self._nodes = nodes
+
+    async def _reconcile(self) -> None:
+        """One round of the janitor: measure the other nodes, compare ledger and Ray, mend what is ours."""
+        await self._measure_others()
+        self._tell_if_nodes_changed(self.allocator.get_system_resources())
+        facts = await asyncio.to_thread(self.places.facts)
+        for repair in self.allocator.reconcile(facts):
+            self.repairs += 1
+            self.log.warning(
+                "event=repair action=%s allocation=%s reason=%s", repair.action, repair.allocation_id, repair.reason
+            )
+            await self._mend(repair)
+
+    async def _mend(self, repair: Repair) -> None:
+        match repair.action:
+            case "remove":
+                await asyncio.to_thread(self.places.remove, repair.place)
+            case "create":
+                allocation = self.allocator.get_allocation(repair.allocation_id)
+                with contextlib.suppress(ClusterError):
+                    await asyncio.to_thread(self.places.create, allocation)
+            case "confirm":
+                self.allocator.confirm(repair.allocation_id)
+            case "abandon":
+                self.allocator.abandon(repair.allocation_id, repair.reason)
+        self._tell_scheduler()
+
+    async def _measure_others(self) -> None:
+        me = ray.get_runtime_context().get_node_id()
+        for node_id in [node for node in self._nodes if node != me]:
+            if node_id not in self._probes:
+                self._probes[node_id] = (
+                    ray.remote(_NodeProbe)
+                    .options(
+                        num_cpus=0,
+                        name=f"probe-{node_id[:8]}",
+                        namespace=NAMESPACE,
+                        get_if_exists=True,
+                        scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
+                    )
+                    .remote()
+                )
+            with contextlib.suppress(Exception):
+                used = await asyncio.wait_for(self._probes[node_id].measure.remote(), 2.0)
+                self.probe.measured[node_id] = used

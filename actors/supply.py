@@ -1,0 +1,147 @@
+"""How the models' data comes to them: asked for over the topics, announced on the model's results topic, held."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from actors.base import ask, peer
+from balance.adapters.actor_broker import ActorBroker
+from balance.clock import Clock
+from balance.errors import SourceUnavailable
+from balance.messaging import MODELS_REQUESTS_TOPIC, DataSource, DataType, KafkaService, ModelRequest, RequestSource
+from balance.services import DataService, ModelService
+
+ANSWER_TIMEOUT_S = 120.0
+"""How long an answer on the results topic is awaited."""
+
+
+class Supply:
+    """Asks for data, waits for the announcement, and holds the data while it is used.
+
+    Parameters
+    ----------
+    clock : Clock
+        Ages what was brought.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._kafka = KafkaService(broker=ActorBroker(peer("messaging")), clock=clock)
+        self._models = ModelService(data_service=DataService(kafka_service=self._kafka, clock=clock), clock=clock)
+        self._brought_at: dict[str, float] = {}
+        self._asked: dict[str, asyncio.Future[None]] = {}
+        self._by_request: dict[str, str] = {}
+        self._fetch_s: dict[str, float] = {}
+        self._last_use: dict[str, tuple[str, float]] = {}
+        self.requested = 0
+        self.failed = 0
+
+    async def start(self) -> None:
+        """Connect to the broker."""
+        await self._models.initialize()
+
+    async def close(self) -> None:
+        """Stop listening."""
+        await self._models.close()
+
+    async def hold(
+        self, model_id: str, data_ids: Sequence[str], max_age_s: Mapping[str, float], priority: int
+    ) -> dict[str, str]:
+        """Bring data within reach and keep it there until `release`; return the location of each.
+
+        Raises
+        ------
+        SourceUnavailable
+            A source did not deliver, or there is no room; nothing is held then.
+        """
+        await asyncio.gather(*(self.bring(model_id, data_id, max_age_s.get(data_id), priority) for data_id in data_ids))
+        held: dict[str, str] = {}
+        try:
+            for data_id in data_ids:
+                answer = await ask("data_coordinator", "allocate_data", data_id)
+                if answer["status"] != "allocated":
+                    raise SourceUnavailable(f"data {data_id!r} can't be placed: {answer['reason']}", data_id=data_id)
+                held[data_id] = answer["location"]
+                self._last_use[data_id] = (model_id, self._clock.wall())
+        except BaseException:
+            await self.release(list(held))
+            raise
+        return held
+
+    @staticmethod
+    async def release(data_ids: Sequence[str]) -> None:
+        """Let go of what was held."""
+        for data_id in data_ids:
+            await ask("data_coordinator", "release_data", data_id)
+
+    async def bring(self, model_id: str, data_id: str, max_age_s: float | None, priority: int) -> None:
+        """Ask for data unless it was brought already and has not aged; callers who ask at once share the answer."""
+        brought = self._brought_at.get(data_id)
+        if brought is not None and (max_age_s is None or self._clock.now() - brought < max_age_s):
+            return
+        waiting = self._asked.get(data_id)
+        if waiting is None:
+            waiting = self._asked[data_id] = asyncio.get_running_loop().create_future()
+            try:
+                await self._ask_for(model_id, data_id, max_age_s, priority, waiting)
+            finally:
+                self._asked.pop(data_id, None)
+                if not waiting.done():
+                    waiting.cancel()
+        await waiting
+
+    async def _ask_for(
+        self, model_id: str, data_id: str, max_age_s: float | None, priority: int, waiting: asyncio.Future[None]
+    ) -> None:
+        await self._models.register_model(model_id, self._arrived)
+        request_id = f"data-{uuid.uuid4().hex}"
+        self._by_request[request_id] = data_id
+        self.requested += 1
+        began = self._clock.now()
+        message = ModelRequest(
+            model_id=model_id,
+            query=data_id,
+            data_type=DataType.STRUCTURED,
+            source_type=DataSource.CUSTOM,
+            priority=priority,
+            request_source=RequestSource.MODEL,
+            request_id=request_id,
+            parameters={} if max_age_s is None else {"max_age_s": max_age_s},
+        )
+        try:
+            await self._kafka.send_message(MODELS_REQUESTS_TOPIC, message, key=data_id)
+            await asyncio.wait_for(asyncio.shield(waiting), ANSWER_TIMEOUT_S)
+            self._fetch_s[data_id] = self._clock.now() - began
+        except TimeoutError:
+            self.failed += 1
+            raise SourceUnavailable(
+                f"nobody answered the request for data {data_id!r} within {ANSWER_TIMEOUT_S:g} s", data_id=data_id
+            ) from None
+        finally:
+            self._by_request.pop(request_id, None)
+
+    async def _arrived(self, response: dict[str, Any]) -> None:
+        """Take an answer from a results topic; one that nobody waits for any more changes nothing."""
+        data_id = self._by_request.get(response["metadata"]["request_id"])
+        waiting = self._asked.get(data_id) if data_id else None
+        if data_id is None or waiting is None or waiting.done():
+            return
+        if response["status"] == "ok":
+            self._brought_at[data_id] = self._clock.now()
+            waiting.set_result(None)
+        else:
+            self.failed += 1
+            waiting.set_exception(SourceUnavailable(str(response["error"]), data_id=data_id))
+            waiting.exception()  # whoever asked may have given up; the error is not lost on a log then
+
+    def stats(self) -> dict[str, Any]:
+        """Return ``requested`` and ``failed`` (messages), ``fetch_s`` and ``last_use`` by data id."""
+        return {
+            "requested": self.requested,
+            "failed": self.failed,
+            "fetch_s": dict(self._fetch_s),
+            "last_use": {data_id: list(use) for data_id, use in self._last_use.items()},
+        }
