@@ -49,15 +49,10 @@ def normalise(text: str) -> str:
 def _normalise(text: str) -> str:
     if text.isascii():
         return " ".join(text.casefold().split())
-    for _ in range(8):
-        folded = unicodedata.normalize("NFKD", text).casefold()
-        folded = unicodedata.normalize("NFKD", folded).translate(_ONE_SPELLING)
-        folded = " ".join(unicodedata.normalize("NFKC", folded).split())
-        # A few compatibility letters (U+1E9B, U+0345 ...) need a second pass to reach the fixed point.
-        if folded == text:
-            break
-        text = folded
-    return text
+    folded = unicodedata.normalize("NFKD", text).casefold()
+    # Folding may leave what decomposes again (U+1E9E, U+0345), hence the second time.
+    plain = unicodedata.normalize("NFKD", folded).translate(_ONE_SPELLING)
+    return " ".join(unicodedata.normalize("NFKC", plain).split())
 
 
 _short = lru_cache(maxsize=8192)(_normalise)

@@ -83,6 +83,16 @@ def test_results_that_can_not_be_assigned_fail(results):
     assert report["status"] == "failed" if results != ["only one"] else report["failed"] == 0
 
 
+def test_fan_out_refuses_what_it_can_not_assign():
+    """Called on its own, it says how many results it got and how many it needs."""
+    processor = BatchProcessor()
+    (batch,) = processor.plan(requests("a", "b"))
+    for wrong in (["A"], ["A", "B", "C"], "AB", None):
+        with pytest.raises(InvalidValue, match="results"):
+            processor.fan_out(batch, wrong)
+    assert [outcome.result for outcome in processor.fan_out(batch, ["A", "B"])] == ["A", "B"]
+
+
 def test_values_that_mean_failure():
     """An exception or a failed dict among the results fails that request alone."""
     mixed = [ValueError("no"), {"status": "failed", "error": "gone"}, {"status": "failed"}, 1]

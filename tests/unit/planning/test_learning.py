@@ -111,6 +111,14 @@ def test_coverage_survives_a_shift():
     assert sum(covered[400:]) / 800 == pytest.approx(0.9, abs=0.02)
 
 
+def test_coverage_survives_growth_without_end():
+    """Every window above all before it: the quantile of past scores alone would never cover; adapting does."""
+    calibration = Calibration()
+    for window in range(2000):
+        calibration = calibration.after(calibration.guess(100.0, 10.0, POLICY), 100.0 + window, POLICY)
+    assert calibration.covered / calibration.windows == pytest.approx(POLICY.coverage, abs=0.02)
+
+
 def test_a_good_forecast_is_kept_and_a_bad_one_demoted(counts):
     """The forecast decides as long as its bounds cost less than the reactive rule's."""
     assert set(drive(counts, good_forecast)[1]) == {"forecast"}

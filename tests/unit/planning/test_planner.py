@@ -147,6 +147,13 @@ def test_parallelism_is_the_share_and_what_nobody_claims(seen, model):
     assert sum(decision.parallelism for decision in made.decisions) <= 11
 
 
+def test_parallelism_that_is_close_enough_is_kept(seen, model):
+    """A grant of one model changes what is left for all others: they are not told each time."""
+    assert of_kind(decide(seen(model(parallelism=6), cpu=8)), SetParallelism) == []
+    assert of_kind(decide(seen(model(parallelism=5), cpu=8)), SetParallelism)[0].parallelism == 8
+    assert of_kind(decide(seen(model(parallelism=9), cpu=8)), SetParallelism)[0].parallelism == 8
+
+
 def test_a_late_model_is_lifted_and_put_back(seen, model):
     """Beyond its objective it runs one priority higher; well within it, at its own again; between, no change."""
     late = model(queued=1, oldest_wait_s=6.0)
