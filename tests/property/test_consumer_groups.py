@@ -39,7 +39,7 @@ def test_every_partition_has_exactly_one_owner(partitions, steps):
 
 @given(st.integers(1, 12), st.lists(_members, unique=True, min_size=1))
 def test_a_newcomer_moves_as_little_as_possible(partitions, members):
-    """Those who were there lose only what the newcomer gets."""
+    """Those who were there lose only what the newcomer gets, and that is no more than it has to be."""
     group = ConsumerGroup(partitions, session_s=5.0)
     for member in members:
         group.beat(member, 0.0)
@@ -47,3 +47,4 @@ def test_a_newcomer_moves_as_little_as_possible(partitions, members):
     group.beat("new", 0.0)
     got = set(group.assignment("new"))
     assert all(set(group.assignment(m)) == before[m] - got for m in members)
+    assert len(got) == partitions // (len(members) + 1)

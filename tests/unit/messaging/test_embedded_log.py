@@ -230,6 +230,21 @@ def test_one_failing_partition_does_not_shift_the_others(tmp_path, monkeypatch):
     with_log(tmp_path, scenario)
 
 
+def test_leftover_of_an_older_write_is_cut_off(tmp_path):
+    """A whole batch that lies where another one belongs (left by a write that failed) is never delivered."""
+    with_log(tmp_path, _write_three)
+    path = next((tmp_path / "topics" / "t" / "0").glob("*.log"))
+    data = path.read_bytes()
+    path.write_bytes(data + data[: len(data) // 3])
+
+    async def check(log):
+        _, _, records = await read(log, "t")
+        assert [r.value for r in records] == [b"a", b"b", b"c"]
+
+    with_log(tmp_path, check)
+    assert path.read_bytes() == data
+
+
 def test_committed_offsets_are_compacted(tmp_path, monkeypatch):
     """However often a group commits, what is kept stays small and right."""
     monkeypatch.setattr("balance.messaging.offsets.COMPACT_ABOVE_BYTES", 2_000)
