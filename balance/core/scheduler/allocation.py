@@ -165,13 +165,14 @@ class Repair:
 
     `action` is ``create`` (an allocation without a place), ``remove`` (a place without an allocation),
     ``confirm`` (created, but nobody said so), ``abandon`` (never created) or ``moved`` (the ledger has
-    followed it already).
+    followed it to `node_id` already).
     """
 
     action: Literal["create", "remove", "confirm", "abandon", "moved"]
     place: str
     allocation_id: str
     reason: str
+    node_id: str | None = None
 
 
 class Places(Protocol):

@@ -97,9 +97,7 @@ def choose_rooms(
     rooms: Iterable[Room], shapes: Iterable[Shape], now: float, end_of: EndOf, taken: Callable[[Room], bool]
 ) -> tuple[dict[tuple[str, str], tuple[Room, list[Shape]]], float] | None:
     """Return rooms for all of `shapes` together (a gang), and when the last of them will fit."""
-    open_rooms = [
-        (Room(room.node_id, room.pool, room.capacity, room.devices), room) for room in rooms if not taken(room)
-    ]
+    open_rooms = [(room.emptied(), room) for room in rooms if not taken(room)]
     chosen: dict[tuple[str, str], tuple[Room, list[Shape]]] = {}
     for shape in shapes:
         able = [(empty, room) for empty, room in open_rooms if empty.fits(shape)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from balance.core.scheduler.attempts import Attempts
 from balance.core.scheduler.events import (
     CapacityChanged,
     Event,
@@ -10,7 +11,6 @@ from balance.core.scheduler.events import (
     ReservationAdded,
     ReservationRemoved,
 )
-from balance.core.scheduler.lifecycle import Lifecycle
 from balance.core.scheduler.room import Room
 from balance.core.scheduler.state import EngineState
 from balance.errors import Conflict, UnknownId
@@ -24,13 +24,13 @@ class Cluster:
     ----------
     state : EngineState
         What it works on.
-    lifecycle : Lifecycle
+    attempts : Attempts
         Told about tasks that were running on a node that is gone.
     """
 
-    def __init__(self, state: EngineState, lifecycle: Lifecycle) -> None:
+    def __init__(self, state: EngineState, attempts: Attempts) -> None:
         self._state = state
-        self._lifecycle = lifecycle
+        self._attempts = attempts
 
     def joined(self, event: Event) -> None:
         """Add a node; for a known one its capacity and limit are brought up to date."""
@@ -56,7 +56,7 @@ class Cluster:
         for hold in sorted(holds, key=lambda hold: state.tasks[hold.holder].seq):
             task = state.tasks[hold.holder]
             if state.ledger.hold(hold.holder) is not None:
-                self._lifecycle.lost(task, f"node {event.node_id} is lost")
+                self._attempts.lost(task, f"node {event.node_id} is lost")
         for room in rooms:
             self._forget_earmark(room)
             state.ledger.remove_room(room)

@@ -4,7 +4,8 @@
 give the same commands, in a process, in a Ray actor and in a simulation (the design of dask's worker
 state machine).  Its parts, each a reader's page long:
 
-* `admission` what may enter; `lifecycle` what happens to a task; `cluster` what happens to nodes;
+* `admission` what may enter; `lifecycle` what happens to a task, `attempts` to its attempts, `cluster`
+  to nodes;
 * `cycle` who starts next and where, out of `lines` (priority with aging), `fair_share` (tenants),
   `placement` over the `ledger` (devices), `backfill` (reservations), `preemption`, `gang`;
 * `timers` what falls due, `run_times` how long things take.
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterable
 
 from balance.core.scheduler import restore
 from balance.core.scheduler.admission import check_submissions
+from balance.core.scheduler.attempts import Attempts
 from balance.core.scheduler.cluster import Cluster
 from balance.core.scheduler.cycle import Cycle
 from balance.core.scheduler.events import (
@@ -75,7 +77,8 @@ class Engine:
     def __init__(self, *, policy: SchedulingPolicy | None = None, score: Score = strand_score) -> None:
         self.state = EngineState(policy or SchedulingPolicy(), score)
         self._lifecycle = Lifecycle(self.state)
-        self._cluster = Cluster(self.state, self._lifecycle)
+        self._attempts = Attempts(self.state, self._lifecycle)
+        self._cluster = Cluster(self.state, self._attempts)
         self._cycle = Cycle(self.state, self._lifecycle)
         self._wake_at: float | None = None
         self._handlers: dict[type[Event], Callable[..., None]] = {
@@ -130,7 +133,7 @@ class Engine:
             if handler is not None:
                 handler(event)
             elif isinstance(event, Event):
-                self._lifecycle.about_attempt(event)  # type: ignore[arg-type]
+                self._attempts.reported(event)  # type: ignore[arg-type]
             else:
                 raise InvalidValue("event", event, "an event of balance.core.scheduler.events")
         while (due := state.timers.pop_due(state.now)) is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Mapping
 from typing import Any
 
 from balance.types import check_id, check_int
@@ -58,3 +59,11 @@ class MemoryPeaks:
             "samples": len(peaks),
             "exceed_probability": 1 / (len(peaks) + 1),
         }
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return what was learned: ``{name: [bytes, ...]}``, the latest name last."""
+        return {name: list(peaks) for name, peaks in self._peaks.items()}
+
+    def restore(self, data: Mapping[str, Any]) -> None:
+        """Go on from what `snapshot` returned."""
+        self._peaks = OrderedDict((name, deque(peaks, maxlen=self._window)) for name, peaks in data.items())

@@ -53,6 +53,7 @@ class EngineSnapshot:
     limits: tuple[RoomImage, ...]
     earmarks: tuple[EarmarkImage, ...]
     run_times: dict[str, Any]
+    memory_peaks: dict[str, Any]
 
 
 def take(state: EngineState) -> EngineSnapshot:
@@ -73,6 +74,7 @@ def take(state: EngineState) -> EngineSnapshot:
         limits=tuple(_room_image(room) for room in state.limits.values()),
         earmarks=tuple(earmarks),
         run_times=state.run_times.snapshot(),
+        memory_peaks=state.memory_peaks.snapshot(),
     )
 
 
@@ -87,6 +89,7 @@ def put(state: EngineState, snapshot: EngineSnapshot) -> None:
         state.limits[image.node_id] = Room(image.node_id, "", image.capacity, image.devices)
     state.shares.resize(state.ledger.total)
     state.run_times.restore(snapshot.run_times)
+    state.memory_peaks.restore(snapshot.memory_peaks)
     homeless = adopt(state, snapshot.tasks)
     assert not homeless, f"the snapshot lacks the rooms of {homeless}"
     state.history.clear()

@@ -155,6 +155,23 @@ class Room:
         self.cpu, self.memory, self.gpus, self.custom = fresh.cpu, fresh.memory, fresh.gpus, fresh.custom
         self.version += 1
 
+    def free(self) -> Resources:
+        """Return what is not held; nothing where more is held than there is."""
+        return Resources(
+            max(self.cpu, 0),
+            max(self.memory, 0),
+            sum(amount for _, amount in self.free_devices()),
+            tuple(sorted((name, amount) for name, amount in self.custom.items() if amount > 0)),
+        )
+
+    def free_devices(self) -> Devices:
+        """Return what is not held of each device."""
+        return tuple(sorted((index, max(amount, 0)) for index, amount in self.gpus.items()))
+
+    def emptied(self) -> Room:
+        """Return a room like this one in which nothing is held."""
+        return Room(self.node_id, self.pool, self.capacity, self.devices)
+
     def sketch(self) -> Room:
         """Return a copy for what-if questions; it shares nothing that changes and holds nobody."""
         twin = Room.__new__(Room)

@@ -47,7 +47,7 @@ class TaskSpec:
     gang_id, gang_size
         Tasks of one gang start together, once `gang_size` of them are ready and all fit; or not at all.
     preemptible : bool
-        Whether it may be stopped, and run again later, in favour of a more urgent task.
+        Whether it may be stopped, and run again later, in favour of a more urgent task; only if idempotent.
     idempotent : bool
         Whether running it twice does no harm.  One that is not idempotent is failed, not run again,
         when its worker was lost half-way.
@@ -101,6 +101,8 @@ class TaskSpec:
         if self.gang_id is not None or self.gang_size:
             check_id("gang_id", self.gang_id)
             check_int("gang_size", self.gang_size, minimum=1)
+        if self.preemptible and not self.idempotent:
+            raise InvalidValue("preemptible", True, "False for a task that is not idempotent: preempted, it runs twice")
         if self.reservation is not None:
             check_id("reservation", self.reservation)
         if self.memory_limit_bytes is not None:

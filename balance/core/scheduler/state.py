@@ -13,6 +13,7 @@ from balance.core.scheduler.gang import Gang
 from balance.core.scheduler.instructions import Instruction
 from balance.core.scheduler.ledger import Ledger
 from balance.core.scheduler.lines import Line
+from balance.core.scheduler.memory_peaks import MemoryPeaks
 from balance.core.scheduler.placement import Placement, Score
 from balance.core.scheduler.policy import SchedulingPolicy
 from balance.core.scheduler.room import Devices, Hold, Room
@@ -61,6 +62,7 @@ class EngineState:
         self.shares = FairShare(policy.tenants)
         self.timers = Timers()
         self.run_times = RunTimes()
+        self.memory_peaks = MemoryPeaks()
         self.resolver = DependencyResolver()
         self.gangs: dict[str, Gang] = {}
         self.limits: dict[str, Room] = {}

@@ -8,12 +8,11 @@ made for one thread: in a Ray actor that is the actor's event loop.
 from __future__ import annotations
 
 import functools
-from collections import deque
-from collections.abc import Callable as Function
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Callable, Dict, List
 
 from balance.clock import Clock
+from balance.core.scheduler.driver import Driver, Listener
 from balance.core.scheduler.engine import Engine
 from balance.core.scheduler.events import (
     ClockAdvanced,
@@ -22,13 +21,11 @@ from balance.core.scheduler.events import (
     Paused,
     PriorityChanged,
     Resumed,
-    StartRefused,
     TaskCancelRequested,
     TaskFailed,
     TaskSubmitted,
 )
 from balance.core.scheduler.explain import explain
-from balance.core.scheduler.instructions import FinishTask, Instruction, StartTask, StopTask
 from balance.core.scheduler.policy import SchedulingPolicy
 from balance.core.scheduler.ports import Call, Executor, Journal
 from balance.core.scheduler.priority_manager import PriorityManager
@@ -36,12 +33,9 @@ from balance.core.scheduler.queue_stats import queue_stats
 from balance.core.scheduler.spec import DEFAULT_TENANT, ONE_CPU, TaskSpec
 from balance.core.scheduler.states import State
 from balance.core.scheduler.status import Outcome, TaskStatus
-from balance.core.scheduler.task import TaskImage
 from balance.defaults import default
 from balance.errors import InvalidValue, NotReady
 from balance.types import Priority, Resources, check_number, check_priority
-
-Listener = Function[[FinishTask], None]
 
 
 class TaskScheduler:
@@ -94,16 +88,11 @@ class TaskScheduler:
         engine: Engine | None = None,
     ) -> None:
         self._clock: Clock = clock if clock is not None else default("clock")
-        # POSIX seconds that run as the monotonic clock does: comparable after a restart, and no step of
-        # the wall clock makes a timeout fire early.
-        self._epoch = self._clock.wall() - self._clock.now()
         self._executor: Executor = executor if executor is not None else default("inline_executor")
         self._journal = journal
         self._engine = engine if engine is not None else Engine(policy=policy)
         self._priorities = priorities
-        self._unrecorded: list[TaskImage] = []
-        self._uncarried: deque[Instruction] = deque()
-        self._listeners: list[Listener] = []
+        self._driver = Driver(self._engine, self._clock, self._executor, journal)
         self._draining = False
         self._stopping = False
         self._numbered = 0
@@ -111,7 +100,7 @@ class TaskScheduler:
             priorities.subscribe(self._priority_changed)
         if nodes is None:
             nodes = [NodeJoined(node.node_id, node.capacity, node.devices) for node in default("host_probe").nodes()]
-        self._decide(*nodes, starts=0)
+        self._driver.decide(*nodes, starts=0)
 
     # ------------------------------------------------------------------ the contract
 
@@ -140,9 +129,9 @@ class TaskScheduler:
         With the default executor it has run when this returns.  A task that raises is recorded as failed
         and retried as its policy says; nothing is raised here.
         """
-        self._decide(*self._executor.wait(0.0), starts=0)
-        started = self._decide(ClockAdvanced(), starts=1)
-        self._decide(*self._executor.wait(0.0), starts=0)
+        self._driver.decide(*self._executor.wait(0.0), starts=0)
+        started = self._driver.decide(ClockAdvanced(), starts=1)
+        self._driver.decide(*self._executor.wait(0.0), starts=0)
         return started > 0
 
     def run_scheduler(self) -> None:
@@ -158,7 +147,7 @@ class TaskScheduler:
             due = self.next_due()
             if self._engine.state.counts[State.RUNNING]:
                 events = self._executor.wait(None if due is None else max(0.0, due - self.now()))
-                self._decide(*events, starts=0)
+                self._driver.decide(*events, starts=0)
             elif due is None:
                 return
             else:
@@ -273,7 +262,7 @@ class TaskScheduler:
         if self._draining:
             raise NotReady("the scheduler drains: it finishes what it has and takes no new tasks; resume() ends that")
         events = [TaskSubmitted(self._with_priority(spec), call) for spec, call in tasks]
-        self._decide(*events, starts=self._eager_starts())
+        self._driver.decide(*events, starts=self._eager_starts())
         for event in events if self._priorities is not None else ():
             assert self._priorities is not None
             if not self._priorities.knows(event.spec.task_id):
@@ -284,7 +273,7 @@ class TaskScheduler:
 
     def deliver(self, *events: Event) -> None:
         """Take in facts (outcomes, nodes, capacity, the time) and carry out what follows from them."""
-        self._decide(*events, starts=self._eager_starts())
+        self._driver.decide(*events, starts=self._eager_starts())
 
     def cancel(self, task_id: str, reason: str = "cancelled by request") -> bool:
         """Cancel a task; a running one is stopped.  Say whether it was not over already."""
@@ -316,7 +305,7 @@ class TaskScheduler:
 
     def on_finish(self, listener: Listener) -> None:
         """Call ``listener(instruction)`` for every task that is over from now on."""
-        self._listeners.append(listener)
+        self._driver.on_finish(listener)
 
     def recover(self, alive: Collection[tuple[str, int]] = ()) -> int:
         """Go on from the journal after a restart; return how many tasks were found.
@@ -329,21 +318,22 @@ class TaskScheduler:
         if self._journal is None:
             return 0
         images = list(self._journal.load())
-        self._engine.adopt(images, now=self.now())
+        homeless = set(self._engine.adopt(images, now=self.now()))
         self._engine.take_changes()
         lost = [
             TaskFailed(image.task_id, image.attempt, "worker_lost", error="the scheduler was restarted")
             for image in images
-            if image.state is State.RUNNING and (image.task_id, image.attempt) not in alive
+            if image.state is State.RUNNING
+            and (image.task_id in homeless or (image.task_id, image.attempt) not in alive)
         ]
-        self._decide(*lost, starts=self._eager_starts())
+        self._driver.decide(*lost, starts=self._eager_starts())
         return len(images)
 
     # ------------------------------------------------------------------ reading
 
     def now(self) -> float:
         """Return the scheduler's time: POSIX seconds that never step."""
-        return self._epoch + self._clock.now()
+        return self._driver.now()
 
     def next_due(self) -> float | None:
         """Return the next moment (as `now`) at which to `deliver` `ClockAdvanced`; None if time changes nothing."""
@@ -365,6 +355,10 @@ class TaskScheduler:
         """Return how many tasks wait and run: the keys of `QueueStats`.  O(states + priorities)."""
         return queue_stats(self._engine.state, self.now()).to_dict()
 
+    def suggest_memory(self, name: str) -> Dict[str, Any]:
+        """Return the memory request that measured peaks suggest for tasks of this name, see `MemoryPeaks.suggest`."""
+        return self._engine.state.memory_peaks.suggest(name)
+
     def forget(self, task_id: str) -> bool:
         """Drop a task that is over from memory; say whether it was over."""
         if self._priorities is not None and self._engine.task(task_id).state.terminal:
@@ -377,42 +371,6 @@ class TaskScheduler:
         return self._engine
 
     # ------------------------------------------------------------------ inside
-
-    def _decide(self, *events: Event, starts: int | None) -> int:
-        """Let the engine decide, journal what changed, carry the rest out; return how many tasks started."""
-        try:
-            self._uncarried.extend(self._engine.handle(*events, now=self.now(), starts=starts))
-        finally:
-            if self._journal is not None:
-                self._unrecorded += self._engine.take_changes()
-            else:
-                self._engine.state.changed.clear()
-        if self._journal is not None and self._unrecorded:
-            # If this raises, nothing was started or acknowledged; the next call records it again.
-            self._journal.record(self._unrecorded)
-            self._unrecorded = []
-        return self._carry_out()
-
-    def _carry_out(self) -> int:
-        started = 0
-        refused: list[Event] = []
-        # One by one from the left: a task or listener that calls the scheduler finds the rest in order.
-        while self._uncarried:
-            instruction = self._uncarried.popleft()
-            if isinstance(instruction, StartTask):
-                try:
-                    self._executor.start(instruction, self._engine.task(instruction.task_id).call)
-                    started += 1
-                except Exception as error:  # noqa: BLE001 (whatever it is, this attempt did not start)
-                    refused.append(StartRefused(instruction.task_id, instruction.attempt, f"{error!r}"))
-            elif isinstance(instruction, StopTask):
-                self._executor.stop(instruction.task_id, instruction.attempt, instruction.reason)
-            elif isinstance(instruction, FinishTask):
-                for listener in self._listeners:
-                    listener(instruction)
-        if refused:
-            self._decide(*refused, starts=0)
-        return started
 
     def _eager_starts(self) -> int | None:
         return None if self._executor.eager else 0
