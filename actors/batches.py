@@ -90,6 +90,7 @@ class BatchesActor(Shell):
         self.models: dict[str, _Model] = {}
         self.supply = Supply(self.clock)
         self._answers: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self._failures: deque[dict[str, Any]] = deque(maxlen=100)
         self._start_latency: deque[tuple[int, float]] = deque(maxlen=20_000)
         self._arrived: deque[tuple[float, str]] = deque(maxlen=200_000)
         self.spawn(self._recover())
@@ -376,6 +377,8 @@ class BatchesActor(Shell):
             )
         won = set(await self.commit(lambda tx: tx.requests.finish(rows)))
         for row in rows:
+            if row["request_id"] in won and row["outcome"]["error"]:
+                self._failures.append({"at": now, "where": model.model_id, **row["outcome"]["error"]})
             if row["request_id"] in won:
                 setattr(model, row["state"], getattr(model, row["state"]) + 1)
             waiting = self._answers.pop(row["request_id"], None)
@@ -404,6 +407,10 @@ class BatchesActor(Shell):
         """Ask for a piece of data before a request needs it."""
         model = self._model(model_id)
         await self.supply.bring(model_id, data_id, model.max_age_s.get(data_id), model.priority)
+
+    async def failures(self) -> list[dict[str, Any]]:
+        """Return why the last requests failed: ``at`` (POSIX seconds), ``where`` (model), ``error``, ``message``."""
+        return list(self._failures)
 
     async def stats_only(self) -> dict[str, Any]:
         """Return ``models``: per model what waits, runs and was done."""

@@ -153,7 +153,9 @@ def _show_up(record: Record, what: str) -> None:
     _show_actors(record.actors)
     if record.dashboard_url:
         out.print(f"dashboard  {record.dashboard_url}  (its token: 'ray get-auth-token')")
-    out.print(f'python     ray.init("{record.address}"); ray.get_actor("operation_coordinator", namespace="balance")')
+    out.print(
+        'python     ray.init("auto"); ray.get_actor("operation_coordinator", namespace="balance")', soft_wrap=True
+    )
 
 
 def _show_actors(answers: list[dict[str, Any]]) -> None:

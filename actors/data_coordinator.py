@@ -16,11 +16,14 @@ from balance.adapters.readers import Readers
 from balance.core.coordinator import DataCoordinator
 from balance.core.coordinator.datum import Allocated, Denied, Waiting
 from balance.errors import SourceUnavailable
-from balance.messaging import DataRequest, KafkaService
+from balance.messaging import DataRequest, DataSource, KafkaService
 from balance.services.collector import Collector
+from balance.services.outcomes import OutcomeMemory
 from balance.storage import StoreJournal
 
 READERS = "readers"
+SERVED = (DataSource.CUSTOM, DataSource.FILE, DataSource.DATABASE)
+"""Messages may ask for what was registered under these kinds; collectors for the web's come with their adapters."""
 
 
 class DataCoordinatorActor(Shell):
@@ -46,9 +49,17 @@ class DataCoordinatorActor(Shell):
             budget_bytes=self.settings.data_budget_bytes,
         )
         self._arrived: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
-        self.counts = {"requested": 0, "fetched": 0, "fetched_bytes": 0, "failed": 0}
+        self.counts: defaultdict[str, dict[str, int]] = defaultdict(
+            lambda: {"requested": 0, "fetched": 0, "fetched_bytes": 0, "failed": 0}
+        )
         self.kafka = KafkaService(broker=ActorBroker(peer("messaging")), clock=self.clock)
-        self.collector = Collector(kafka_service=self.kafka, fetch=self._fetch_for)
+        self.collector = Collector(
+            kafka_service=self.kafka,
+            fetch=self._fetch_for,
+            outcomes=OutcomeMemory(journal=StoreJournal(self.store, self.fence)),
+            clock=self.clock,
+            sources=SERVED,
+        )
         self.spawn(self._collect())
 
     async def _collect(self) -> None:
@@ -82,7 +93,8 @@ class DataCoordinatorActor(Shell):
 
     async def allocate_data(self, data_id: str, max_age_s: float | None = None) -> dict[str, Any]:
         """As `DataCoordinator.allocate`; calls for what is being fetched wait for that one fetch."""
-        self.counts["requested"] += 1
+        counts = self.counts[data_id]
+        counts["requested"] += 1
         while True:
             plan = self.data.plan_allocation(data_id, max_age_s=max_age_s)
             if isinstance(plan, Allocated | Denied):
@@ -93,14 +105,14 @@ class DataCoordinatorActor(Shell):
             self._arrived[data_id].clear()
             try:
                 payload = await asyncio.to_thread(self.readers.read, plan.source, plan.max_bytes)
-                self.counts["fetched"] += 1
-                self.counts["fetched_bytes"] += payload.size_bytes
+                counts["fetched"] += 1
+                counts["fetched_bytes"] += payload.size_bytes
                 denied = self.data.fetched(data_id, payload.size_bytes, payload.digest)
                 if denied:
                     return denied.to_dict()
                 return self.data.placed(data_id, self.shelf.put(data_id, payload)).to_dict()
             except BaseException:
-                self.counts["failed"] += 1
+                counts["failed"] += 1
                 self.data.fetch_failed(data_id)
                 raise
             finally:
@@ -151,9 +163,9 @@ class DataCoordinatorActor(Shell):
         return self.data.status(data_id)
 
     async def stats(self) -> dict[str, Any]:
-        """Return ``counts`` (requested, fetched, failed; bytes fetched), ``usage`` (bytes), ``resident`` ids."""
+        """Return ``counts`` by data id (requested, fetched, failed; bytes), ``usage`` (bytes), ``data`` by id."""
         return {
-            "counts": dict(self.counts),
+            "counts": {data_id: dict(counts) for data_id, counts in self.counts.items()},
             "usage": self.data.usage(),
             "data": {
                 entry["data_id"]: {"state": entry["state"], "size_bytes": entry["size_bytes"]}

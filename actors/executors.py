@@ -74,8 +74,8 @@ class Answer:
         Whether the function returned.
     value : bytes or None
         The pickled result.
-    error : str
-        ``Type: message`` where it did not return.
+    error, error_type : str
+        The message and the class of what it raised, where it did not return.
     traceback : str
         For the submitter.
     output : str
@@ -89,6 +89,7 @@ class Answer:
     ok: bool
     value: bytes | None = None
     error: str = ""
+    error_type: str = ""
     traceback: str = ""
     output: str = ""
     run_s: float = 0.0
@@ -126,7 +127,12 @@ class ExecutorActor:
             try:
                 known = cloudpickle.loads(function)
             except Exception as error:
-                return Answer(False, error=f"the function can't be loaded: {error!r}", traceback=traceback.format_exc())
+                return Answer(
+                    False,
+                    error=f"the function can't be loaded: {error}",
+                    error_type=type(error).__name__,
+                    traceback=traceback.format_exc(),
+                )
             self._functions[call.function] = known
             if len(self._functions) > FUNCTIONS_KEPT:
                 self._functions.popitem(last=False)
@@ -136,15 +142,15 @@ class ExecutorActor:
     def _answer(self, function: Callable[..., Any], call: Call) -> Answer:
         printed = io.StringIO()
         before = time.perf_counter()
-        ok, value, error, trace = False, None, "", ""
+        ok, value, error, kind, trace = False, None, "", "", ""
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
             try:
                 args, kwargs = cloudpickle.loads(call.arguments)
                 value = cloudpickle.dumps(function(*args, **kwargs))
                 ok = True
             except (Exception, SystemExit, KeyboardInterrupt) as raised:
-                error = f"{type(raised).__name__}: {raised}"
+                error, kind = str(raised), type(raised).__name__
                 trace = traceback.format_exc()
         self.done += 1
         text = printed.getvalue()[-OUTPUT_LIMIT_BYTES:]
-        return Answer(ok, value, error, trace, text, time.perf_counter() - before)
+        return Answer(ok, value, error, kind, trace, text, time.perf_counter() - before)

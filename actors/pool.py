@@ -32,8 +32,11 @@ from balance.core.scheduler.events import (
 )
 from balance.core.scheduler.instructions import StartTask
 
-EXECUTORS_PER_CORE = 8
+EXECUTORS_PER_CORE = 4
 """How many executors a node may have for each of its cores; more runs than that wait for a free one."""
+
+PATIENCE_S = 0.1
+"""How long a run waits for a free executor before another one is started, which takes half a second itself."""
 
 log = logging.getLogger("balance.pool")
 
@@ -197,8 +200,8 @@ class Pool:
             start.task_id,
             start.attempt,
             error=answer.error,
-            error_type=answer.error.split(":", 1)[0],
-            traceback=answer.traceback,
+            error_type=answer.error_type,
+            traceback=answer.traceback + (f"\nIt had printed:\n{answer.output}" if answer.output else ""),
             run_s=answer.run_s,
         )
 
@@ -206,11 +209,17 @@ class Pool:
         node = self._nodes[node_id]
         if node.free:
             return node.free.popleft()
-        if len(node.everyone) < node.limit:
-            return self._make(node_id)
-        turn: asyncio.Future[_Executor] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[_Executor] = loop.create_future()
         node.waiting.append(turn)
+        loop.call_later(PATIENCE_S if node.everyone else 0.0, self._grow, node_id)
         return await turn
+
+    def _grow(self, node_id: str) -> None:
+        """Start another executor if a run still waits for one and the node may have more."""
+        node = self._nodes.get(node_id)
+        if node is not None and len(node.everyone) < node.limit and any(not turn.done() for turn in node.waiting):
+            self._give_back(node_id, self._make(node_id))
 
     def _give_back(self, node_id: str, executor: _Executor) -> None:
         node = self._nodes[node_id]

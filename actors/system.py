@@ -58,6 +58,9 @@ class Record:
         Of Balance.
     actors : list of dict
         What each actor answered when Balance came up.
+    processes : list of (int, float)
+        Pid and time of creation of every process of the cluster that the host owns: two of Ray's agents
+        outlive a host that was killed by a minute.
     """
 
     address: str
@@ -67,6 +70,7 @@ class Record:
     started_at: str
     version: str
     actors: list[dict[str, Any]]
+    processes: list[tuple[int, float]]
 
     @property
     def owned(self) -> bool:
@@ -99,8 +103,21 @@ def read_record(settings: Settings) -> Record | None:
         return None
     if record.alive():
         return record
+    end_processes(record)
     path.unlink(missing_ok=True)
     return None
+
+
+def end_processes(record: Record) -> None:
+    """End what is left of the processes of a cluster whose host is gone."""
+    left = []
+    for pid, created in record.processes:
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(pid)
+            if abs(process.create_time() - created) < 1.0:
+                process.kill()
+                left.append(process)
+    psutil.wait_procs(left, timeout=10)
 
 
 def write_record(settings: Settings, record: Record) -> None:
@@ -216,13 +233,15 @@ class System:
                 log_to_driver=False,
                 **extra,
             )
-        except Exception as error:
+        except BaseException as error:
             ray.shutdown()
-            raise ClusterError(f"Ray did not start: {error}") from error
+            if isinstance(error, Exception):
+                raise ClusterError(f"Ray did not start: {error}") from error
+            raise
         me = psutil.Process()
         url = f"http://{context.dashboard_url}" if context.dashboard_url else ""
         record = Record(
-            ray.get_runtime_context().gcs_address, url, me.pid, me.create_time(), iso(time.time()), __version__, []
+            ray.get_runtime_context().gcs_address, url, me.pid, me.create_time(), iso(time.time()), __version__, [], []
         )
         system = cls(settings, record)
         try:
@@ -240,6 +259,10 @@ class System:
         ClusterError
             Nothing answers there, its Ray is another version, or Balance does not run on it.
         """
+        ours = read_record(settings)
+        if ours is not None and ours.owned and address in ("auto", ours.address):
+            # Our own clusters ask for Ray's token; Ray sends it unasked only where it looks for a cluster itself.
+            os.environ.setdefault("RAY_AUTH_MODE", "token")
         ray = _quiet_ray()
         try:
             context = ray.init(
@@ -251,17 +274,21 @@ class System:
                 "or name another with --address",
                 address=address,
             ) from error
-        known = read_record(settings)
+        known = ours
         gcs = ray.get_runtime_context().gcs_address
         if known is None or known.address != gcs:
             url = f"http://{context.dashboard_url}" if context.dashboard_url else ""
-            known = Record(gcs, url, 0, 0.0, iso(time.time()), __version__, [])
+            known = Record(gcs, url, 0, 0.0, iso(time.time()), __version__, [], [])
         system = cls(settings, known)
         return system._with_actors() if start_actors else system
 
     def _with_actors(self) -> System:
         answers = start_actors(self.settings)
-        self.record = replace(self.record, actors=answers)
+        processes = []
+        for child in psutil.Process().children(recursive=True) if self.record.owned else ():
+            with contextlib.suppress(psutil.Error):
+                processes.append((child.pid, child.create_time()))
+        self.record = replace(self.record, actors=answers, processes=processes)
         write_record(self.settings, self.record)
         return self
 
@@ -387,8 +414,9 @@ def end_host(record: Record, *, timeout_s: float) -> None:
                     member.kill()
             psutil.wait_procs(family, timeout=10)
     except psutil.NoSuchProcess:
-        return
+        pass
     except psutil.AccessDenied:
         raise ConfigurationError(
             f"process {record.host_pid} belongs to another user; run 'balance down' as the one who started it"
         ) from None
+    end_processes(record)
