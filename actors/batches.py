@@ -14,12 +14,13 @@ import uuid
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 from ray import cloudpickle
 
 from actors.base import Shell, ask
-from actors.executors import Answer, pack
+from actors.executors import Answer, Function
 from actors.model_coordinator import reservation_of
 from actors.supply import Supply
 from balance.batch.processor import Batch, BatchProcessor, Limits
@@ -46,6 +47,7 @@ class _Model:
 
     model_id: str
     model: Any
+    runner: Function
     demand: dict[str, Any]
     priority: int
     objective_s: float
@@ -152,10 +154,10 @@ class BatchesActor(Shell):
             if not callable(getattr(model, method, None)):
                 raise InvalidValue("model", model, f"an object with a method {method!r}")
         known = await ask("model_coordinator", "get_model_status", model_id)
-        call, blob = pack(model)
+        packed = Function.of(model)
         body = {
             "model_id": model_id,
-            "function": call.function,
+            "function": packed.digest,
             "demand": known["demand"],
             "priority": known["priority"],
             "objective_s": check_number("objective_s", objective_s, minimum=0.001),
@@ -164,7 +166,7 @@ class BatchesActor(Shell):
         }
 
         def write(tx: Any) -> None:
-            tx.tasks.put_functions({call.function: blob})
+            tx.tasks.put_functions({packed.digest: packed.blob})
             tx.put(DEPLOYMENTS, model_id, body)
 
         await self.commit(write)
@@ -173,13 +175,14 @@ class BatchesActor(Shell):
 
     def _deploy(self, model: Any, body: Mapping[str, Any]) -> None:
         known = self.models.get(body["model_id"])
+        runner = Function.of(partial(run_model, model), name=f"{body['model_id']}.run")
         fields = {name: body[name] for name in ("demand", "priority", "objective_s", "batch_max", "max_age_s")}
         if known is not None:
-            known.model = model
+            known.model, known.runner = model, runner
             for name, value in fields.items():
                 setattr(known, name, value)
             return
-        made = _Model(body["model_id"], model, **fields)
+        made = _Model(body["model_id"], model, runner, **fields)
         self.models[made.model_id] = made
         self.spawn(self._serve(made))
 
@@ -328,14 +331,13 @@ class BatchesActor(Shell):
         priority = model.boosted_to or batch.priority
         locations = await self.supply.hold(model.model_id, needed, model.max_age_s, priority)
         try:
-            call, blob = pack(run_model, (model.model, [dict(r) for r in batch.requests], locations))
             submitted_at = self.clock.wall()
             outcome = await ask(
                 "scheduler",
                 "run_call",
                 f"batch:{model.model_id}:{uuid.uuid4().hex[:12]}",
-                call,
-                blob,
+                model.runner.call([dict(request) for request in batch.requests], locations),
+                model.runner.blob,
                 demand=model.demand,
                 priority=priority,
                 reservation=reservation_of(model.model_id),

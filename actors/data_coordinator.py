@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from ray import cloudpickle
 
 from actors.base import Shell, ask, peer
+from actors.executors import Function
 from actors.shelf import RayShelf
 from balance.adapters.actor_broker import ActorBroker
 from balance.adapters.readers import Readers
@@ -77,17 +78,15 @@ class DataCoordinatorActor(Shell):
 
     async def register_reader(self, name: str, function: Callable[..., Any]) -> None:
         """As `DataCoordinator.register_reader`; the function is kept for the next start."""
-        from actors.executors import pack  # noqa: PLC0415 (only those who register readers pay)
-
         known = self.store.get(READERS, name)
-        call, blob = pack(function)
-        if known is not None and known["function"] == call.function:
+        packed = Function.of(function)
+        if known is not None and known["function"] == packed.digest:
             return
         self.data.register_reader(name, function)
 
         def write(tx: Any) -> None:
-            tx.tasks.put_functions({call.function: blob})
-            tx.put(READERS, name, {"function": call.function})
+            tx.tasks.put_functions({packed.digest: packed.blob})
+            tx.put(READERS, name, {"function": packed.digest})
 
         await self.commit(write)
 

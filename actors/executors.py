@@ -48,20 +48,41 @@ class Call:
     name: str
 
 
-def pack(
-    function: Callable[..., Any], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-) -> tuple[Call, bytes]:
-    """Return the call and the function's pickle (to be stored once under ``call.function``).
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function as it is sent once and kept by its hash.
 
-    Examples
-    --------
-    >>> call, blob = pack(len, ([1, 2, 3],))
-    >>> call.name, cloudpickle.loads(blob) is len
-    ('len', True)
+    Attributes
+    ----------
+    digest : str
+        SHA-256 of `blob`.
+    blob : bytes
+        The pickled function.
+    name : str
+        For people.
     """
-    blob = cloudpickle.dumps(function)
-    name = getattr(function, "__qualname__", None) or type(function).__qualname__
-    return Call(hashlib.sha256(blob).hexdigest(), cloudpickle.dumps((args, kwargs or {})), str(name)), blob
+
+    digest: str
+    blob: bytes
+    name: str
+
+    @classmethod
+    def of(cls, function: Callable[..., Any], name: str | None = None) -> Function:
+        """Pickle a function (or anything else that can be called)."""
+        blob = cloudpickle.dumps(function)
+        shown = name or getattr(function, "__qualname__", None) or type(function).__qualname__
+        return cls(hashlib.sha256(blob).hexdigest(), blob, str(shown))
+
+    def call(self, *args: Any, **kwargs: Any) -> Call:
+        """Return the call of this function with these arguments.
+
+        Examples
+        --------
+        >>> function = Function.of(len)
+        >>> function.call([1, 2, 3]).name, cloudpickle.loads(function.blob) is len
+        ('len', True)
+        """
+        return Call(self.digest, cloudpickle.dumps((args, kwargs)), self.name)
 
 
 @dataclass(frozen=True, slots=True)

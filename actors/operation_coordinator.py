@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from ray import cloudpickle
 
 from actors.base import Shell, ask
-from actors.executors import Answer, pack
+from actors.executors import Answer, Function
 from balance.core.coordinator.operation_coordinator import Operation, TaskReport
 from balance.errors import InvalidValue
 from balance.types import check_id
@@ -54,15 +54,15 @@ class OperationCoordinatorActor(Shell):
     ) -> dict[str, Any]:
         operation = Operation.of(task_id, task_func, cpu_demand, memory_demand, priority)
         try:
-            call, blob = pack(task_func)
+            function = Function.of(task_func)
         except Exception as error:
             raise InvalidValue("task_func", task_func, f"a function that can be pickled ({error})") from None
         answer: dict[str, Any] = await ask(
             "scheduler",
             "submit_call",
             operation.task_id,
-            call,
-            blob,
+            function.call(),
+            function.blob,
             demand=operation.demand.to_dict(),
             priority=operation.priority,
             **options,

@@ -32,7 +32,7 @@ from balance.core.scheduler.events import (
 )
 from balance.core.scheduler.instructions import StartTask
 
-EXECUTORS_PER_CORE = 4
+EXECUTORS_PER_CORE = 3
 """How many executors a node may have for each of its cores; more runs than that wait for a free one."""
 
 PATIENCE_S = 0.1
@@ -162,7 +162,7 @@ class Pool:
                     self._deliver(StartRefused(start.task_id, start.attempt, refused))
                     return
                 covered = True
-            run.executor = await self._take(start.node_id)
+            run.executor = await self._take(start.node_id, call)
             self._deliver(TaskStarted(start.task_id, start.attempt))
             event = await self._outcome(run, call)
         except asyncio.CancelledError:
@@ -205,10 +205,15 @@ class Pool:
             run_s=answer.run_s,
         )
 
-    async def _take(self, node_id: str) -> _Executor:
+    async def _take(self, node_id: str, call: object) -> _Executor:
+        """Return a free executor, best one that has run the function before: what it loaded is there already."""
         node = self._nodes[node_id]
         if node.free:
-            return node.free.popleft()
+            function = call.function if isinstance(call, Call) else ""
+            best = next((each for each in node.free if function in each.knows), None)
+            best = best or min(node.free, key=lambda each: len(each.knows))
+            node.free.remove(best)
+            return best
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[_Executor] = loop.create_future()
         node.waiting.append(turn)

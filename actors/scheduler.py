@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from ray import cloudpickle
 
 from actors.base import Shell, ask
-from actors.executors import Answer, Call, pack
+from actors.executors import Answer, Call, Function
 from actors.leases import IDLE_S, Leases
 from actors.pool import Pool
 from actors.task_journal import TaskJournal
@@ -136,11 +136,11 @@ class SchedulerActor(Shell):
         if not callable(task):
             raise InvalidValue("task", task, "a callable")
         wait_s = check_number("delay", delay, minimum=0, what="number of seconds")
-        call, blob = pack(task, args, kwargs)
+        function = Function.of(task)
         await self.submit_call(
-            f"{call.name}-{uuid.uuid4().hex[:12]}",
-            call,
-            blob,
+            f"{function.name}-{uuid.uuid4().hex[:12]}",
+            function.call(*args, **kwargs),
+            function.blob,
             demand=ONE_CPU.to_dict(),
             priority=check_priority(priority),
             not_before=self.scheduler.now() + wait_s if wait_s else None,
@@ -295,11 +295,9 @@ class SchedulerActor(Shell):
 
     def _known(self, task_id: str) -> str | None:
         """Return the function of a task that exists, an empty string if it is not kept, None if there is none."""
-        try:
-            call = self.scheduler.engine.task(task_id).call
-            return call.function if isinstance(call, Call) else ""
-        except UnknownId:
-            pass
+        task = self.scheduler.engine.state.tasks.get(task_id)
+        if task is not None:
+            return task.call.function if isinstance(task.call, Call) else ""
         with self.store.reading() as tx:
             row = tx.tasks.get(task_id)
         return None if row is None else str(row["function_hash"] or "")

@@ -34,6 +34,7 @@ class Supply:
         self._brought_at: dict[str, float] = {}
         self._asked: dict[str, asyncio.Future[None]] = {}
         self._by_request: dict[str, str] = {}
+        self._listening: dict[str, asyncio.Task[Any]] = {}
         self._fetch_s: dict[str, float] = {}
         self._last_use: dict[str, tuple[str, float]] = {}
         self.requested = 0
@@ -96,7 +97,7 @@ class Supply:
     async def _ask_for(
         self, model_id: str, data_id: str, max_age_s: float | None, priority: int, waiting: asyncio.Future[None]
     ) -> None:
-        await self._models.register_model(model_id, self._arrived)
+        await self._listen(model_id)
         request_id = f"data-{uuid.uuid4().hex}"
         self._by_request[request_id] = data_id
         self.requested += 1
@@ -122,6 +123,17 @@ class Supply:
             ) from None
         finally:
             self._by_request.pop(request_id, None)
+
+    async def _listen(self, model_id: str) -> None:
+        """Subscribe to the model's results topic, once."""
+        if model_id not in self._listening:
+            work = self._models.register_model(model_id, self._arrived)
+            self._listening[model_id] = asyncio.get_running_loop().create_task(work)
+        try:
+            await asyncio.shield(self._listening[model_id])
+        except Exception:
+            self._listening.pop(model_id, None)
+            raise
 
     async def _arrived(self, response: dict[str, Any]) -> None:
         """Take an answer from a results topic; one that nobody waits for any more changes nothing."""

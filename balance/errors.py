@@ -11,8 +11,12 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import itertools
 from collections.abc import Iterable
 from typing import Any
+
+LOOKED_AT = 500
+"""Among how many ids a near one is looked for: a wrong id must not cost more than a right one by much."""
 
 
 class BalanceError(Exception):
@@ -89,7 +93,7 @@ class UnknownId(BalanceError, LookupError):
     given : str
         The id that was asked for.
     known : iterable of str
-        The ids there are; the nearest three are named.
+        The ids there are; the nearest three among the first `LOOKED_AT` are named.
 
     Examples
     --------
@@ -98,7 +102,7 @@ class UnknownId(BalanceError, LookupError):
     """
 
     def __init__(self, kind: str, given: str, known: Iterable[str] = ()) -> None:
-        everything = sorted(set(known))
+        everything = sorted(set(itertools.islice(known, LOOKED_AT)))
         near = difflib.get_close_matches(str(given), everything, n=3, cutoff=0.5)
         if near:
             hint = "; did you mean " + " or ".join(repr(n) for n in near) + "?"

@@ -32,7 +32,10 @@ def history_of(settings: Settings, started_at: float, *, title: str, command: st
         conservation = store.conservation()
         with store.reading() as tx:
             by_model = tx.requests.counts_by_model()
-            latencies = {name: tx.requests.latencies(model_id=name, state="completed") for name in models}
+            latencies = {
+                name: sorted(row["latency_s"] for row in tx.requests.latencies(since=started_at, model_id=name))
+                for name in models
+            }
     finally:
         store.close()
     records = recorded["records"]
@@ -49,7 +52,7 @@ def history_of(settings: Settings, started_at: float, *, title: str, command: st
                 "objective_s": model["objective_s"],
                 **by_model.get(name, {}),
                 "executed": model["executed"],
-                "latency_s": latencies[name],
+                "latency_s": {f"p{share}": _quantile(latencies[name], share) for share in (50, 95, 99)},
             }
             for name, model in sorted(models.items(), key=lambda item: (item[1]["priority"], item[0]))
         ],
@@ -98,13 +101,12 @@ def _queue(records: list[dict[str, Any]], started_at: float) -> dict[str, Any]:
 
 def _latency(values: list[float]) -> dict[str, Any]:
     ordered = sorted(values)
-    if not ordered:
-        return {"count": 0, "p50_s": None, "p99_s": None}
-    return {
-        "count": len(ordered),
-        "p50_s": ordered[len(ordered) // 2],
-        "p99_s": ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))],
-    }
+    return {"count": len(ordered), "p50_s": _quantile(ordered, 50), "p99_s": _quantile(ordered, 99)}
+
+
+def _quantile(ordered: list[float], percent: int) -> float | None:
+    """Return the smallest value with at least `percent` of all at or below it; None where there is none."""
+    return ordered[max(0, -(-len(ordered) * percent // 100) - 1)] if ordered else None
 
 
 def _usage(records: list[dict[str, Any]], started_at: float) -> dict[str, Any]:
