@@ -23,7 +23,8 @@ from actors.base import Shell, ask
 from actors.executors import Answer, Function
 from actors.model_coordinator import reservation_of
 from actors.supply import Supply
-from balance.batch.processor import Batch, BatchProcessor, Limits
+from balance.batch.processor import Batch, BatchProcessor, Limits, RequestMerger
+from balance.batch.processor.intake import Intake
 from balance.errors import BalanceError, InvalidValue, SourceUnavailable, UnknownId
 from balance.types import check_id, check_int, check_number, check_priority
 
@@ -57,7 +58,9 @@ class _Model:
     parallelism: int = 1
     boosted_to: int | None = None
     admission_per_s: float | None = None
-    waiting: deque[_Request] = field(default_factory=deque)
+    waiting: Intake[_Request] = field(default_factory=Intake)
+    let_in: float = 1.0
+    let_in_at: float = 0.0
     running: int = 0
     accepted: int = 0
     completed: int = 0
@@ -70,7 +73,6 @@ class _Model:
     recent_service_s: deque[float] = field(default_factory=lambda: deque(maxlen=200))
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     slot: asyncio.Event = field(default_factory=asyncio.Event)
-    oldest_at: float | None = None
 
 
 def run_model(model: Any, requests: Sequence[Mapping[str, Any]], locations: Mapping[str, str]) -> list[Any]:
@@ -89,6 +91,7 @@ class BatchesActor(Shell):
     def __init__(self, settings: dict[str, Any]) -> None:
         super().__init__(settings)
         self.processor = BatchProcessor(clock=self.clock)
+        self._merger = RequestMerger()
         self.models: dict[str, _Model] = {}
         self.supply = Supply(self.clock)
         self._answers: dict[str, asyncio.Future[dict[str, Any]]] = {}
@@ -240,7 +243,7 @@ class BatchesActor(Shell):
     def _enqueue(self, model: _Model, request: _Request) -> None:
         model.accepted += 1
         self._arrived.append((request.accepted_at, model.model_id))
-        model.waiting.append(request)
+        model.waiting.add(self._merger.key_of(request.fields), request.priority, request.accepted_at, request)
         model.wake.set()
 
     async def answer(self, request_id: str, timeout_s: float = 60.0) -> dict[str, Any]:
@@ -274,42 +277,39 @@ class BatchesActor(Shell):
     # -- serving -----------------------------------------------------------------------------------
 
     async def _serve(self, model: _Model) -> None:
-        """Gather, plan, and run batches of one model as its parallelism allows, for ever."""
+        """Gather for the window, take one batch, run it, as often and as wide as the balancer lets the model."""
         while True:
             await model.wake.wait()
-            await asyncio.sleep(model.window_s)
+            if model.waiting.distinct < model.batch_max:
+                await asyncio.sleep(model.window_s)
             while model.running >= model.parallelism:
                 model.slot.clear()
                 await model.slot.wait()
-            model.wake.clear()
-            requests = self._admitted(model)
-            if not requests:
-                continue
-            by_index = dict(enumerate(requests))
-            plan = self.processor.plan(
-                [
-                    {**r.fields, "model_id": model.model_id, "priority": r.priority, "request_id": r.request_id}
-                    for r in requests
-                ],
-                model.priority,
-                {model.model_id: Limits(max_items=model.batch_max)},
-            )
-            for batch in plan:
-                while model.running >= model.parallelism:
-                    model.slot.clear()
-                    await model.slot.wait()
-                model.running += 1
-                self.spawn(self._run_batch(model, batch, by_index))
+            requests = model.waiting.take(await self._let_in(model))
+            if not len(model.waiting):
+                model.wake.clear()
+            if requests:
+                asked = [{**each.fields, "priority": each.priority, "request_id": each.request_id} for each in requests]
+                for batch in self.processor.plan(asked, model.priority, {model.model_id: Limits(model.batch_max)}):
+                    model.running += 1
+                    self.spawn(self._run_batch(model, batch, dict(enumerate(requests))))
 
-    def _admitted(self, model: _Model) -> list[_Request]:
-        """Take what waits; under a throttle, as much as one window may let through, the rest stays."""
-        limit = len(model.waiting)
-        if model.admission_per_s is not None:
-            limit = min(limit, max(1, round(model.admission_per_s * max(model.window_s, 0.05))))
-        taken = [model.waiting.popleft() for _ in range(limit)]
-        if model.waiting:
-            model.wake.set()
-        return taken
+    async def _let_in(self, model: _Model) -> int:
+        """Return how many distinct requests may go now; under a throttle, wait for the next one's turn.
+
+        A token bucket one batch deep: requests equal to one that is let in ride along.
+        """
+        while model.admission_per_s is not None:
+            now = self.clock.now()
+            earned = (now - model.let_in_at) * model.admission_per_s
+            model.let_in, model.let_in_at = min(float(model.batch_max), model.let_in + earned), now
+            if model.let_in >= 1.0:
+                granted = min(int(model.let_in), model.waiting.distinct)
+                model.let_in -= granted
+                return granted
+            await asyncio.sleep(max(0.01, (1.0 - model.let_in) / max(model.admission_per_s, 0.1)))
+        model.let_in_at = self.clock.now()
+        return model.batch_max
 
     async def _run_batch(self, model: _Model, batch: Batch, by_index: dict[int, _Request]) -> None:
         requests = [[by_index[member.index] for member in group] for group in batch.members]
@@ -435,16 +435,14 @@ class BatchesActor(Shell):
     @staticmethod
     def _stats_of(model: _Model, now: float) -> dict[str, Any]:
         service = sorted(model.recent_service_s)
-        by_priority: dict[int, int] = {}
-        for request in model.waiting:
-            by_priority[request.priority] = by_priority.get(request.priority, 0) + 1
+        oldest = model.waiting.oldest_at()
         return {
             "priority": model.priority,
             "demand": model.demand,
             "objective_s": model.objective_s,
             "queued": len(model.waiting),
-            "queued_by_priority": by_priority,
-            "oldest_wait_s": now - model.waiting[0].accepted_at if model.waiting else 0.0,
+            "queued_by_priority": model.waiting.by_priority(),
+            "oldest_wait_s": 0.0 if oldest is None else now - oldest,
             "running": model.running,
             "parallelism": model.parallelism,
             "boosted_to": model.boosted_to,
