@@ -29,7 +29,7 @@ from balance.planning import (
     SchedulerState,
     Snapshot,
 )
-from balance.types import Resources
+from balance.types import NOTHING, Resources
 
 STEPS = 120
 HORIZON_STEPS = 12
@@ -66,6 +66,8 @@ class BalancerActor(Shell):
         if "batches" not in observed or "resource_allocator" not in observed:
             return
         self.forecasts = await ask("prediction", "forecast_rates", observed["arrivals"], self.step_s, HORIZON_STEPS)
+        models = await ask("model_coordinator", "list_models")
+        self.replicas = {each["model_id"]: (each["allocation"] or {}).get("replicas", 0) for each in models}
         snapshot = self._snapshot(observed)
         if self.last is not None:
             self.memory = planning.learn(self.memory, self.last, snapshot, self.policy)
@@ -90,7 +92,7 @@ class BalancerActor(Shell):
             self.tick,
             at,
             total=_resources(cluster, "total"),
-            free=_resources(cluster, "available"),
+            free=_resources(cluster, "available") + _idle_leases(observed.get("scheduler", {}).get("leases", {})),
             models=models,
             scheduler=SchedulerState(
                 queue.get("queued", 0), queue.get("running", 0), queue.get("oldest_queued_s", 0.0)
@@ -262,6 +264,14 @@ def _resources(cluster: dict[str, Any], kind: str) -> Resources:
     amounts = cluster[kind]
     cpu, memory, gpu = (max(0.0, amounts[name] or 0.0) for name in ("cpu", "memory", "gpu"))
     return Resources.capacity(cpu, memory, gpu)
+
+
+def _idle_leases(leases: dict[str, Any]) -> Resources:
+    """Return what the scheduler holds and does not use: it gives it back when somebody asks."""
+    idle = NOTHING
+    for node in leases.values():
+        idle += Resources.from_dict(node["held"]) - Resources.from_dict(node["used"])
+    return idle
 
 
 def _share(part: float | None, whole: float | None) -> float:

@@ -13,13 +13,13 @@ import asyncio
 import uuid
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
 
 from ray import cloudpickle
 
 from actors.base import Shell, ask
+from actors.deployment import Deployment, Request
 from actors.executors import Answer, Function
 from actors.model_coordinator import reservation_of
 from actors.supply import Supply
@@ -32,47 +32,6 @@ DEPLOYMENTS = "deployments"
 FAILED = "failed"
 COMPLETED = "completed"
 DEAD = "dead_lettered"
-
-
-@dataclass(slots=True, eq=False)
-class _Request:
-    request_id: str
-    fields: dict[str, Any]
-    accepted_at: float
-    priority: int
-
-
-@dataclass(slots=True, eq=False)
-class _Model:
-    """One deployed model: its code, what waits for it, and how it has been doing."""
-
-    model_id: str
-    model: Any
-    runner: Function
-    demand: dict[str, Any]
-    priority: int
-    objective_s: float
-    batch_max: int
-    max_age_s: dict[str, float]
-    window_s: float = 0.02
-    parallelism: int = 1
-    boosted_to: int | None = None
-    admission_per_s: float | None = None
-    waiting: Intake[_Request] = field(default_factory=Intake)
-    let_in: float = 1.0
-    let_in_at: float = 0.0
-    running: int = 0
-    accepted: int = 0
-    completed: int = 0
-    failed: int = 0
-    dead_lettered: int = 0
-    executed: int = 0
-    batches: int = 0
-    run_s: float = 0.0
-    answered_in_batches: int = 0
-    recent_service_s: deque[float] = field(default_factory=lambda: deque(maxlen=200))
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
-    slot: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 def run_model(model: Any, requests: Sequence[Mapping[str, Any]], locations: Mapping[str, str]) -> list[Any]:
@@ -92,7 +51,7 @@ class BatchesActor(Shell):
         super().__init__(settings)
         self.processor = BatchProcessor(clock=self.clock)
         self._merger = RequestMerger()
-        self.models: dict[str, _Model] = {}
+        self.models: dict[str, Deployment] = {}
         self.supply = Supply(self.clock)
         self._answers: dict[str, asyncio.Future[dict[str, Any]]] = {}
         self._failures: deque[dict[str, Any]] = deque(maxlen=100)
@@ -116,7 +75,7 @@ class BatchesActor(Shell):
         for row in unfinished:
             model = self.models.get(row["model_id"])
             if model is not None:
-                self._enqueue(model, _Request(row["request_id"], row["payload"], row["accepted_at"], row["priority"]))
+                self._enqueue(model, Request(row["request_id"], row["payload"], row["accepted_at"], row["priority"]))
         if unfinished:
             self.log.info("event=requests_taken_up count=%d", len(unfinished))
 
@@ -185,11 +144,11 @@ class BatchesActor(Shell):
             for name, value in fields.items():
                 setattr(known, name, value)
             return
-        made = _Model(body["model_id"], model, runner, **fields)
+        made = Deployment(body["model_id"], model, runner, **fields, waiting=Intake(step_s=body["objective_s"]))
         self.models[made.model_id] = made
         self.spawn(self._serve(made))
 
-    def _model(self, model_id: object) -> _Model:
+    def _model(self, model_id: object) -> Deployment:
         known = self.models.get(check_id("model_id", model_id))
         if known is None:
             raise UnknownId("model", str(model_id), self.models)
@@ -222,7 +181,7 @@ class BatchesActor(Shell):
         new = dict.fromkeys(await self.commit(lambda tx: tx.requests.accept(rows))) if rows else {}
         for row in rows:
             if row["request_id"] in new:
-                request = _Request(row["request_id"], row["payload"], now, row["priority"])
+                request = Request(row["request_id"], row["payload"], now, row["priority"])
                 self._enqueue(self.models[row["model_id"]], request)
         return {"accepted": len(new), "request_ids": ids, "rejected": rejected}
 
@@ -240,7 +199,7 @@ class BatchesActor(Shell):
             "payload": fields,
         }
 
-    def _enqueue(self, model: _Model, request: _Request) -> None:
+    def _enqueue(self, model: Deployment, request: Request) -> None:
         model.accepted += 1
         self._arrived.append((request.accepted_at, model.model_id))
         model.waiting.add(self._merger.key_of(request.fields), request.priority, request.accepted_at, request)
@@ -276,7 +235,7 @@ class BatchesActor(Shell):
 
     # -- serving -----------------------------------------------------------------------------------
 
-    async def _serve(self, model: _Model) -> None:
+    async def _serve(self, model: Deployment) -> None:
         """Gather for the window, take one batch, run it, as often and as wide as the balancer lets the model."""
         while True:
             await model.wake.wait()
@@ -294,7 +253,7 @@ class BatchesActor(Shell):
                     model.running += 1
                     self.spawn(self._run_batch(model, batch, dict(enumerate(requests))))
 
-    async def _let_in(self, model: _Model) -> int:
+    async def _let_in(self, model: Deployment) -> int:
         """Return how many distinct requests may go now; under a throttle, wait for the next one's turn.
 
         A token bucket one batch deep: requests equal to one that is let in ride along.
@@ -311,7 +270,7 @@ class BatchesActor(Shell):
         model.let_in_at = self.clock.now()
         return model.batch_max
 
-    async def _run_batch(self, model: _Model, batch: Batch, by_index: dict[int, _Request]) -> None:
+    async def _run_batch(self, model: Deployment, batch: Batch, by_index: dict[int, Request]) -> None:
         requests = [[by_index[member.index] for member in group] for group in batch.members]
         try:
             results: list[Any] = await self._results(model, batch, requests)
@@ -326,7 +285,7 @@ class BatchesActor(Shell):
             model.slot.set()
         await self._finish(model, batch, by_index, results, state)
 
-    async def _results(self, model: _Model, batch: Batch, requests: list[list[_Request]]) -> list[Any]:
+    async def _results(self, model: Deployment, batch: Batch, requests: list[list[Request]]) -> list[Any]:
         needed = sorted({data_id for request in batch.requests for data_id in model.model.needs(request)})
         priority = model.boosted_to or batch.priority
         locations = await self.supply.hold(model.model_id, needed, model.max_age_s, priority)
@@ -362,7 +321,7 @@ class BatchesActor(Shell):
         return results
 
     async def _finish(
-        self, model: _Model, batch: Batch, by_index: dict[int, _Request], results: list[Any], state: str
+        self, model: Deployment, batch: Batch, by_index: dict[int, Request], results: list[Any], state: str
     ) -> None:
         now = self.clock.wall()
         rows: list[dict[str, Any]] = []
@@ -417,7 +376,7 @@ class BatchesActor(Shell):
     async def stats_only(self) -> dict[str, Any]:
         """Return ``models``: per model what waits, runs and was done."""
         now = self.clock.wall()
-        return {"models": {model.model_id: self._stats_of(model, now) for model in self.models.values()}}
+        return {"models": {model.model_id: model.stats(now) for model in self.models.values()}}
 
     async def stats(self) -> dict[str, Any]:
         """Return `stats_only`, ``data``, and what came since the last call: ``arrived``, ``start_latency``."""
@@ -430,31 +389,4 @@ class BatchesActor(Shell):
             "arrived": arrived,
             "start_latency": latencies,
             "data": self.supply.stats(),
-        }
-
-    @staticmethod
-    def _stats_of(model: _Model, now: float) -> dict[str, Any]:
-        service = sorted(model.recent_service_s)
-        oldest = model.waiting.oldest_at()
-        return {
-            "priority": model.priority,
-            "demand": model.demand,
-            "objective_s": model.objective_s,
-            "queued": len(model.waiting),
-            "queued_by_priority": model.waiting.by_priority(),
-            "oldest_wait_s": 0.0 if oldest is None else now - oldest,
-            "running": model.running,
-            "parallelism": model.parallelism,
-            "boosted_to": model.boosted_to,
-            "window_s": model.window_s,
-            "admission_per_s": model.admission_per_s,
-            "accepted": model.accepted,
-            "completed": model.completed,
-            "failed": model.failed,
-            "dead_lettered": model.dead_lettered,
-            "executed": model.executed,
-            "batches": model.batches,
-            "service_s": sum(service) / len(service) if service else None,
-            "service_p90_s": service[int(0.9 * (len(service) - 1))] if service else None,
-            "batch_size": model.answered_in_batches / model.batches if model.batches else 1.0,
         }
