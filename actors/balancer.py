@@ -138,21 +138,20 @@ class BalancerActor(Shell):
 
     @staticmethod
     def _data(model_id: str, observed: dict[str, Any]) -> tuple[DataNeed, ...]:
-        """Return the data that this model has used, with when its copies will be wanted again."""
-        supply = observed["batches"]["data"]
+        """Return the data that this model uses, with when it will be wanted again."""
         resident = observed.get("data_coordinator", {}).get("data", {})
         needs = []
-        for data_id, (user, used_at) in sorted(supply["last_use"].items()):
-            if user == model_id and data_id in resident:
+        for data_id, use in sorted(observed["batches"]["data"]["uses"].items()):
+            if use["model_id"] == model_id and data_id in resident:
                 entry = resident[data_id]
                 needs.append(
                     DataNeed(
                         data_id,
                         int(entry["size_bytes"]),
-                        resident=entry["state"] in {"cached", "held"},
+                        resident=entry["state"] in {"cached", "held"} and not use["aged"],
                         fetching=entry["state"] == "fetching",
-                        next_use_at=used_at,
-                        fetch_s=supply["fetch_s"].get(data_id, 0.0),
+                        next_use_at=use["next_use_at"],
+                        fetch_s=use["fetch_s"],
                     )
                 )
         return tuple(needs)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from actors.base import ask, peer
 from balance.adapters.actor_broker import ActorBroker
@@ -14,8 +15,46 @@ from balance.errors import SourceUnavailable
 from balance.messaging import MODELS_REQUESTS_TOPIC, DataSource, DataType, KafkaService, ModelRequest, RequestSource
 from balance.services import DataService, ModelService
 
+HOLDER = "batches"
+"""Whose holds these are, for the data coordinator."""
+
 ANSWER_TIMEOUT_S = 120.0
 """How long an answer on the results topic is awaited."""
+
+log = logging.getLogger("balance.supply")
+
+
+GAP_WEIGHT = 0.2
+"""Weight of the newest gap in the running mean of the gaps between uses (exponential smoothing)."""
+
+
+MISSED_GAPS = 4.0
+"""After so many usual gaps without a use, none is expected any more."""
+
+
+class _Use(NamedTuple):
+    """The last use of a piece of data, and how long it usually is until the next."""
+
+    model_id: str
+    at: float
+    gap_s: float | None
+    max_age_s: float | None
+
+    def next_at(self, now: float) -> float | None:
+        """Return when the next use is expected; None where nobody knows, or a copy made now would be too old.
+
+        Examples
+        --------
+        >>> _Use("m", 100.0, 5.0, None).next_at(103.0), _Use("m", 100.0, 5.0, 1.0).next_at(103.0)
+        (105.0, None)
+        >>> _Use("m", 100.0, 5.0, None).next_at(200.0) is None
+        True
+        """
+        if self.gap_s is None or now > self.at + MISSED_GAPS * self.gap_s:
+            return None
+        expected = self.at + self.gap_s
+        too_early = self.max_age_s is not None and expected - now > self.max_age_s
+        return None if too_early else expected
 
 
 class Supply:
@@ -36,22 +75,28 @@ class Supply:
         self._by_request: dict[str, str] = {}
         self._listening: dict[str, asyncio.Task[Any]] = {}
         self._fetch_s: dict[str, float] = {}
-        self._last_use: dict[str, tuple[str, float]] = {}
+        self._uses: dict[str, _Use] = {}
         self.requested = 0
         self.failed = 0
 
     async def start(self) -> None:
-        """Connect to the broker."""
+        """Connect to the broker, and let go of what the batches of a former incarnation held."""
         await self._models.initialize()
+        await ask("data_coordinator", "let_go", HOLDER)
 
     async def close(self) -> None:
         """Stop listening."""
         await self._models.close()
 
     async def hold(
-        self, model_id: str, data_ids: Sequence[str], max_age_s: Mapping[str, float], priority: int
+        self, name: str, model_id: str, data_ids: Sequence[str], max_age_s: Mapping[str, float], priority: int
     ) -> dict[str, str]:
         """Bring data within reach and keep it there until `release`; return the location of each.
+
+        Parameters
+        ----------
+        name : str
+            Of the hold, for `release`.
 
         Raises
         ------
@@ -62,21 +107,30 @@ class Supply:
         held: dict[str, str] = {}
         try:
             for data_id in data_ids:
-                answer = await ask("data_coordinator", "allocate_data", data_id)
+                answer = await ask("data_coordinator", "hold_data", HOLDER, name, data_id)
                 if answer["status"] != "allocated":
                     raise SourceUnavailable(f"data {data_id!r} can't be placed: {answer['reason']}", data_id=data_id)
                 held[data_id] = answer["location"]
-                self._last_use[data_id] = (model_id, self._clock.wall())
+                self._used(model_id, data_id, max_age_s.get(data_id))
         except BaseException:
-            await self.release(list(held))
+            await self.release(name)
             raise
         return held
 
+    def _used(self, model_id: str, data_id: str, max_age_s: float | None) -> None:
+        now, last = self._clock.wall(), self._uses.get(data_id)
+        gap_s = None if last is None else now - last.at
+        if last is not None and last.gap_s is not None and gap_s is not None:
+            gap_s = last.gap_s + GAP_WEIGHT * (gap_s - last.gap_s)
+        self._uses[data_id] = _Use(model_id, now, gap_s, max_age_s)
+
     @staticmethod
-    async def release(data_ids: Sequence[str]) -> None:
-        """Let go of what was held."""
-        for data_id in data_ids:
-            await ask("data_coordinator", "release_data", data_id)
+    async def release(name: str) -> None:
+        """Let go of what was held; one that can't be let go now stays within reach, which harms nobody at once."""
+        try:
+            await ask("data_coordinator", "let_go", HOLDER, name)
+        except Exception:
+            log.exception("event=hold_not_released name=%s", name)
 
     async def bring(self, model_id: str, data_id: str, max_age_s: float | None, priority: int) -> None:
         """Ask for data unless it was brought already and has not aged; callers who ask at once share the answer."""
@@ -88,11 +142,20 @@ class Supply:
             waiting = self._asked[data_id] = asyncio.get_running_loop().create_future()
             try:
                 await self._ask_for(model_id, data_id, max_age_s, priority, waiting)
+            except BaseException as error:
+                self._fail(waiting, data_id, f"nobody brings data {data_id!r}: {error!r}")
+                raise
             finally:
                 self._asked.pop(data_id, None)
-                if not waiting.done():
-                    waiting.cancel()
-        await waiting
+        else:
+            await asyncio.shield(waiting)
+
+    @staticmethod
+    def _fail(waiting: asyncio.Future[None], data_id: str, why: str) -> None:
+        """Let everyone who shares an answer know that it will not come."""
+        if not waiting.done():
+            waiting.set_exception(SourceUnavailable(why, data_id=data_id))
+            waiting.exception()  # whoever asked may have given up; the error is not lost on a log then
 
     async def _ask_for(
         self, model_id: str, data_id: str, max_age_s: float | None, priority: int, waiting: asyncio.Future[None]
@@ -146,14 +209,24 @@ class Supply:
             waiting.set_result(None)
         else:
             self.failed += 1
-            waiting.set_exception(SourceUnavailable(str(response["error"]), data_id=data_id))
-            waiting.exception()  # whoever asked may have given up; the error is not lost on a log then
+            self._fail(waiting, data_id, str(response["error"]))
 
     def stats(self) -> dict[str, Any]:
-        """Return ``requested`` and ``failed`` (messages), ``fetch_s`` and ``last_use`` by data id."""
+        """Return ``requested`` and ``failed`` (messages), and ``uses``: by data id who used it and when it is needed.
+
+        Each use has ``model_id``, ``next_use_at`` (POSIX seconds, or None: see `_Use.next_at`), ``fetch_s`` (measured) and ``aged`` (whether the copy is too old already).
+        """
+        now = self._clock.now()
         return {
             "requested": self.requested,
             "failed": self.failed,
-            "fetch_s": dict(self._fetch_s),
-            "last_use": {data_id: list(use) for data_id, use in self._last_use.items()},
+            "uses": {
+                data_id: {
+                    "model_id": use.model_id,
+                    "next_use_at": use.next_at(self._clock.wall()),
+                    "fetch_s": self._fetch_s.get(data_id, 0.0),
+                    "aged": use.max_age_s is not None and now - self._brought_at.get(data_id, now) >= use.max_age_s,
+                }
+                for data_id, use in self._uses.items()
+            },
         }
