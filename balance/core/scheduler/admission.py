@@ -64,15 +64,22 @@ def _check_gangs(state: EngineState, specs: Sequence[TaskSpec]) -> None:
             raise Conflict(f"gang {gang_id!r} has {first.gang_size} members, not {len(members)}", gang_id=gang_id)
 
 
-def denial(state: EngineState, shape: Shape) -> dict[str, object] | None:
-    """Return why no node could ever hold `shape`; None if one could, or none is known yet.
+def denial(state: EngineState, shape: Shape, tenant: str) -> dict[str, object] | None:
+    """Return why `shape` could never run: no node could hold it, or `tenant` may not have that much.
+
+    None if it could, or if no node is known yet.
 
     Returns
     -------
     dict or None
-        ``resource`` that lacks, ``lacking`` (in cores, bytes, devices), ``node_id`` that comes nearest,
-        ``largest_possible`` (that node's limit as ``cpu``, ``memory``, ``gpu``) and ``reason``, a sentence.
+        ``resource`` that lacks, ``lacking`` (in cores, bytes, devices), ``node_id`` that comes nearest
+        (or the tenant), ``largest_possible`` (its limit as ``cpu``, ``memory``, ``gpu``) and ``reason``, a sentence.
     """
+    limit = state.shares.account(tenant).tenant.limit
+    if limit is not None:
+        allowed = Room(f"tenant {tenant}", "", limit)
+        if not allowed.could_hold(shape):
+            return lack_of(allowed, shape)
     if not state.limits or any(room.could_hold(shape) for room in state.limits.values()):
         return None
     return lack_of(min(state.limits.values(), key=lambda room: (_distance(room, shape), room.node_id)), shape)
@@ -90,7 +97,7 @@ def lack_of(room: Room, shape: Shape) -> dict[str, object]:
         "lacking": lacking,
         "node_id": room.node_id,
         "largest_possible": room.capacity.to_dict(),
-        "reason": f"no node could ever hold it: {nearest}",
+        "reason": f"it could never run: {nearest}",
     }
 
 

@@ -62,12 +62,14 @@ class Attempts:
 
     def _started(self, task: Task, _event: AttemptEvent) -> None:
         task.started_at = self._state.now
+        self._life.time_out(task)
         self._state.changed[task.task_id] = task
 
     def _finished(self, task: Task, event: AttemptEvent) -> None:
         assert isinstance(event, TaskFinished)
         state = self._state
-        run_s = event.run_s if event.run_s is not None else state.now - (task.started_at or state.now)
+        assert task.started_at is not None, "what runs has started"
+        run_s = event.run_s if event.run_s is not None else state.now - task.started_at
         state.run_times.learn(task.spec.name, max(0.0, run_s))
         if event.peak_memory_bytes is not None:
             state.memory_peaks.learn(task.spec.name, event.peak_memory_bytes)

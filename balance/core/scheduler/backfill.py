@@ -14,7 +14,7 @@ An earmark belongs to a line, not to a task: whoever is first there uses it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from balance.core.scheduler.lines import Line
 from balance.core.scheduler.room import Hold, Room
@@ -37,11 +37,26 @@ class Earmark:
         ``{room key: (room, the shapes that go there)}``.
     shadow : float
         When they will fit, in POSIX seconds, as far as is known.
+    ending : set of str
+        Who is expected to give back what it holds there by then.  Settled when the earmark is made: what
+        was once refused is refused until something is freed, so that nobody has to ask again.
+    preempted : bool
+        Whether tasks are being stopped to make this room.
     """
 
     line: Line
     rooms: dict[tuple[str, str], tuple[Room, list[Shape]]]
     shadow: float
+    ending: set[str] = field(default_factory=set)
+    preempted: bool = False
+
+    @classmethod
+    def made(
+        cls, line: Line, rooms: dict[tuple[str, str], tuple[Room, list[Shape]]], shadow: float, end_of: EndOf
+    ) -> Earmark:
+        """Return an earmark with everyone in `ending` who is expected to have ended at the shadow."""
+        holds = (hold for room, _ in rooms.values() for hold in room.holds.values())
+        return cls(line, rooms, shadow, {hold.holder for hold in holds if end_of(hold) <= shadow})
 
 
 def earliest_fit(room: Room, shapes: Iterable[Shape], now: float, end_of: EndOf) -> float | None:
@@ -60,14 +75,12 @@ def earliest_fit(room: Room, shapes: Iterable[Shape], now: float, end_of: EndOf)
     return None
 
 
-def permits(earmark: Earmark, room: Room, shape: Shape, *, longest_s: float | None, now: float, end_of: EndOf) -> bool:
-    """Say whether `shape` may start in an earmarked `room` that holds it, without delaying the earmark."""
-    if longest_s is not None and now + longest_s <= earmark.shadow:
-        return True
+def permits(earmark: Earmark, room: Room, shape: Shape) -> bool:
+    """Say whether `shape`, which an earmarked `room` holds now, would leave room for the earmark at its shadow."""
     sketch = room.sketch()
     sketch.add(shape, room.pick_devices(shape), -1)
     for hold in room.holds.values():
-        if end_of(hold) <= earmark.shadow:
+        if hold.holder in earmark.ending:
             sketch.add(hold.shape, hold.devices, 1)
     return _fit_all(sketch, earmark.rooms[room.key][1])
 

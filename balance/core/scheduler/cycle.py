@@ -1,15 +1,17 @@
 """One scheduling decision after another: who starts next, and where.
 
 A decision, aloud: the tenant with the smallest share; its line whose first task is first; does that fit
-somewhere where it delays nobody who is before it?  Then it starts.  If not, room is kept for it (by
-stopping less urgent work, where that is allowed, or by an earmark), and the next line is looked at.  At
-most `scan_max` lines are looked at for one decision; a line that was found not to fit is not tried again
-before something was freed.
+somewhere where it delays nobody who is before it?  Then it starts.  If not, the next line is looked at;
+but before anyone overtakes a line that does not fit, room is kept for that one.  When nothing more can
+start, less urgent work is stopped for the first that do not fit, where that is allowed.
+
+At most `scan_max` lines are looked at for one decision; a line that was found not to fit is not tried
+again before something was freed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from balance.core.scheduler.backfill import Earmark, choose_room, choose_rooms, permits
 from balance.core.scheduler.lifecycle import Lifecycle
@@ -19,6 +21,8 @@ from balance.core.scheduler.room import Room
 from balance.core.scheduler.state import EngineState
 from balance.core.scheduler.states import State
 from balance.core.scheduler.task import Task
+
+SHAPES_MAX = 16  # up to so many waiting shapes are looked at to tell that nothing fits
 
 
 class Cycle:
@@ -47,46 +51,68 @@ class Cycle:
                 return
 
     def _start_next(self) -> bool:
+        state = self._state
+        if self._nothing_fits():
+            return False
+        passed: list[Line] = []
         scanned = 0
-        for account in self._state.shares.in_order():
+        for account in state.shares.in_order():
             for line in account.waiting():
                 scanned += 1
-                if scanned > self._state.policy.scan_max:
-                    return False
-                if self._try(line):
+                if scanned > state.policy.scan_max:
+                    break
+                if line.misfit == state.ledger.releases:
+                    passed.append(line)
+                elif self._try(line, passed):
                     return True
+        self._preempt_for(passed)
         return False
 
-    def _try(self, line: Line) -> bool:
+    def _nothing_fits(self) -> bool:
+        """Say whether it is certain, by a look at the few shapes that wait, that no task can start.
+
+        The usual end of a cycle on a full cluster; without it every line would be looked at in vain.
+        """
         state = self._state
-        if line.misfit == state.ledger.releases:
+        if state.earmarks or state.preemptible or state.gangs_waiting or len(state.shapes_waiting) > SHAPES_MAX:
             return False
+        releases = state.ledger.releases
+        for shape in state.shapes_waiting:
+            if shape.misfit != releases:
+                if shape.reservation is not None or state.placement.best(shape) is not None:
+                    return False
+                shape.misfit = releases
+        return True
+
+    def _try(self, line: Line, passed: list[Line]) -> bool:
+        """Start the first of `line`, which overtakes those `passed`; else add it to them."""
+        state = self._state
         head = line.head()
         assert head is not None, "an empty line was posted"
         if line.account.over_limit(head.shape) is not None:
             state.drop_earmark(line)
             line.misfit = state.ledger.releases
             return False
-        started = self._start_task(line, head) if line.gang is None else self._start_gang(line)
-        if started:
-            state.drop_earmark(line)
-            return True
-        self._keep_room(line, head)
-        line.misfit = state.ledger.releases
-        return False
-
-    # ------------------------------------------------------------------ starting
-
-    def _start_task(self, line: Line, task: Task) -> bool:
-        room = self._room_for(line, task)
-        if room is None:
+        places = self._places_for(line, head)
+        if places and passed and self._keep_room_for(passed):
+            places = self._places_for(line, head)
+        if not places:
+            line.misfit = state.ledger.releases
+            passed.append(line)
             return False
-        self._lifecycle.start(task, room)
+        state.drop_earmark(line)
+        # The same order and the same ledger as on trial: each start picks the devices that its trial picked.
+        for task, room in places:
+            self._start(task, room)
         return True
 
-    def _start_gang(self, line: Line) -> bool:
-        """Place all members on trial; start them only if each has found room."""
-        assert line.gang is not None
+    # ------------------------------------------------------------------ finding room
+
+    def _places_for(self, line: Line, head: Task) -> list[tuple[Task, Room]]:
+        """Return where the first of `line` (all of a gang) would go; empty if there is no room."""
+        if line.gang is None:
+            room = self._room_for(line, head)
+            return [(head, room)] if room is not None else []
         ledger = self._state.ledger
         placed: list[tuple[Task, Room]] = []
         for task in line.gang.in_placing_order():
@@ -97,80 +123,141 @@ class Cycle:
             placed.append((task, room))
         for task, _ in reversed(placed):
             ledger.undo(task.task_id)
-        if len(placed) < len(line.gang.ready):
-            return False
-        # The same order and the same ledger: each start picks the devices that its trial picked.
-        for task, room in placed:
-            self._lifecycle.start(task, room)
-        return True
+        return placed if len(placed) == len(line.gang.ready) else []
 
     def _room_for(self, line: Line, task: Task) -> Room | None:
-        state = self._state
-        pool = task.shape.reservation
-        if pool is not None:
-            room = state.placement.best(task.shape, pool)
-            if room is not None:
-                return room
-        return state.placement.best(task.shape, "", self._permit(line, task) if state.earmarks else None)
+        state, shape = self._state, task.shape
+        if shape.misfit == state.ledger.releases:
+            return None  # another tenant's task of this shape has tried
+        room = state.placement.best(shape, shape.reservation) if shape.reservation is not None else None
+        if room is None:
+            room = state.placement.best(shape, "", self._permit(line, task) if state.earmarks else None)
+        if room is None and not state.earmarks and line.gang is None:
+            shape.misfit = state.ledger.releases  # not for a gang, whose other members are placed on trial
+        return room
 
     def _permit(self, line: Line, task: Task) -> Callable[[Room], bool]:
-        state = self._state
-        longest_s = state.run_times.longest_s(task)
-
         def permit(room: Room) -> bool:
-            earmark = state.earmark_on(room)
+            earmark = self._state.earmark_on(room)
             if earmark is None or _place(line) <= _place(earmark.line):
                 return True  # an earmark protects against those behind, not against those before
-            return permits(earmark, room, task.shape, longest_s=longest_s, now=state.now, end_of=state.end_of)
+            return self._over_by(earmark, task) or permits(earmark, room, task.shape)
 
         return permit
 
+    def _over_by(self, earmark: Earmark, task: Task) -> bool:
+        """Say whether `task`, started now, will have ended when the earmarked room is needed."""
+        longest_s = self._state.run_times.longest_s(task)
+        return longest_s is not None and self._state.now + longest_s <= earmark.shadow
+
+    def _start(self, task: Task, room: Room) -> None:
+        earmark = self._state.earmark_on(room) if self._state.earmarks else None
+        if earmark is not None:
+            if self._over_by(earmark, task):
+                earmark.ending.add(task.task_id)
+            else:
+                earmark.ending.discard(task.task_id)
+        self._lifecycle.start(task, room)
+
     # ------------------------------------------------------------------ keeping room
 
-    def _keep_room(self, line: Line, head: Task) -> None:
+    def _keep_room_for(self, passed: list[Line]) -> bool:
+        """Earmark room for the first of those who are about to be overtaken; say whether that changed anything."""
+        changed = False
+        for line, head in self._first_of(passed):
+            if line not in self._state.earmarks and self._may_earmark(line):
+                earmark = self._by_waiting(line, head)
+                if earmark is not None:
+                    self._put(earmark)
+                    changed = True
+        return changed
+
+    def _first_of(self, passed: list[Line]) -> Iterator[tuple[Line, Task]]:
+        """Yield the first lines that wait for room (not for their tenant's limit), with their first tasks."""
+        found = 0
+        for line in passed:
+            head = line.head()
+            assert head is not None, "an empty line was posted"
+            if line.account.over_limit(head.shape) is None:
+                yield line, head
+                found += 1
+                if found >= self._state.policy.earmarks_max:
+                    return
+
+    def _may_earmark(self, line: Line) -> bool:
+        """Say whether there is an earmark to be had: a free one, or that of a line behind `line`."""
+        earmarks = self._state.earmarks
+        return (
+            line in earmarks
+            or len(earmarks) < self._state.policy.earmarks_max
+            or _place(line) < max(map(_place, earmarks))
+        )
+
+    def _put(self, earmark: Earmark) -> None:
         state = self._state
-        if line in state.earmarks or not state.policy.earmarks_max:
-            return
-        earmark = self._by_preemption(line, head) or self._by_waiting(line, head)
-        if earmark is None:
-            return
-        for key in earmark.rooms:
-            other = next((mark for mark in state.earmarks.values() if key in mark.rooms), None)
-            if other is not None:
+        for other in list(state.earmarks.values()):
+            if not earmark.rooms.keys().isdisjoint(other.rooms):
                 state.drop_earmark(other.line)
         if len(state.earmarks) >= state.policy.earmarks_max:
-            last = max(state.earmarks, key=_place)
-            if _place(last) <= _place(line):
-                return
-            state.drop_earmark(last)
-        state.earmarks[line] = earmark
+            state.drop_earmark(max(state.earmarks, key=_place))
+        state.earmarks[earmark.line] = earmark
 
     def _by_waiting(self, line: Line, head: Task) -> Earmark | None:
+        """Choose the room that will be free first; None if there is none, which is found out once per release."""
         state = self._state
+        if line.unkept == state.ledger.releases or line.unholdable == state.ledger.capacity_version:
+            return None
         rooms = state.ledger.rooms("")
-        if line.gang is None:
-            chosen = choose_room(rooms, head.shape, state.now, state.end_of, self._taken_for(line))
-            return Earmark(line, {chosen[0].key: (chosen[0], [head.shape])}, chosen[1]) if chosen else None
-        shapes = [task.shape for task in line.gang.in_placing_order()]
-        many = choose_rooms(rooms, shapes, state.now, state.end_of, self._taken_for(line))
-        return Earmark(line, *many) if many else None
-
-    def _by_preemption(self, line: Line, head: Task) -> Earmark | None:
-        state = self._state
-        if not state.preemptible_running or line.gang is not None:
-            return None
         taken = self._taken_for(line)
-        rooms = (room for room in state.ledger.rooms("") if not taken(room))
-        found = choose_victims(rooms, head.shape, state.now, self._victim_for(line, head))
-        if found is None:
-            return None
-        for victim in found.victims:
-            self._lifecycle.preempt(victim)
-        return Earmark(line, {found.room.key: (found.room, [head.shape])}, state.now)
+        if line.gang is not None:
+            shapes = [task.shape for task in line.gang.in_placing_order()]
+            many = choose_rooms(rooms, shapes, state.now, state.end_of, taken)
+            return Earmark.made(line, *many, state.end_of) if many else None
+        one = choose_room(rooms, head.shape, state.now, state.end_of, taken)
+        if one is not None:
+            return Earmark.made(line, {one[0].key: (one[0], [head.shape])}, one[1], state.end_of)
+        line.unkept = state.ledger.releases
+        if not any(room.could_hold(head.shape) for room in rooms):
+            line.unholdable = state.ledger.capacity_version
+        return None
 
-    def _victim_for(self, line: Line, head: Task) -> Callable[[str], Task | None]:
+    # ------------------------------------------------------------------ preemption
+
+    def _preempt_for(self, passed: list[Line]) -> None:
+        """Stop less urgent work for the first of those that do not fit."""
         state = self._state
-        share = state.shares.share(line.account, head.shape)
+        if not passed or not state.preemptible:
+            return
+        for line, head in self._first_of(passed):
+            known = state.earmarks.get(line)
+            if line.gang is not None or (known is not None and known.preempted) or not self._may_earmark(line):
+                continue
+            share = state.shares.share(line.account, head.shape)
+            if not self._anyone_to_stop(line, head, share):
+                continue
+            taken = self._taken_for(line)
+            rooms = (room for room in state.ledger.rooms("") if not taken(room))
+            found = choose_victims(rooms, head.shape, state.now, self._victim_for(line, head, share))
+            if found is not None:
+                for victim in found.victims:
+                    self._lifecycle.preempt(victim)
+                state.drop_earmark(line)
+                rooms_kept = {found.room.key: (found.room, [head.shape])}
+                self._put(Earmark(line, rooms_kept, state.now, preempted=True))
+
+    def _anyone_to_stop(self, line: Line, head: Task, share: float) -> bool:
+        """Say whether any victim is conceivable, without looking at tasks."""
+        shares = self._state.shares
+        for tenant, priorities in self._state.preemptible.items():
+            if tenant == line.account.name:
+                if max(priorities) > head.priority:
+                    return True
+            elif shares.share(shares.account(tenant)) >= share:
+                return True
+        return False
+
+    def _victim_for(self, line: Line, head: Task, share: float) -> Callable[[str], Task | None]:
+        state = self._state
 
         def victim(holder: str) -> Task | None:
             task = state.tasks[holder]

@@ -36,12 +36,13 @@ from balance.core.scheduler.events import (
     TaskCancelRequested,
     TaskSubmitted,
 )
-from balance.core.scheduler.instructions import Instruction, WakeAt
+from balance.core.scheduler.instructions import Instruction, StopTask, WakeAt
 from balance.core.scheduler.lifecycle import Lifecycle
 from balance.core.scheduler.placement import Score, strand_score
 from balance.core.scheduler.policy import SchedulingPolicy
 from balance.core.scheduler.restore import EngineSnapshot
 from balance.core.scheduler.state import EngineState
+from balance.core.scheduler.states import State
 from balance.core.scheduler.task import Task, TaskImage
 from balance.core.scheduler.validate import validate
 from balance.errors import InvalidValue, UnknownId
@@ -142,12 +143,18 @@ class Engine:
         return self._taken()
 
     def _taken(self) -> list[Instruction]:
-        out, self.state.out = self.state.out, []
+        # A stop that was asked for and then overtaken, in this very call, by the attempt's end is dropped.
+        out = [each for each in self.state.out if not isinstance(each, StopTask) or self._runs(each)]
+        self.state.out = []
         when = self.state.timers.next_due()
         if when is not None and when != self._wake_at:
             out.append(WakeAt(when))
         self._wake_at = when
         return out
+
+    def _runs(self, stop: StopTask) -> bool:
+        task = self.state.tasks.get(stop.task_id)
+        return task is not None and task.state is State.RUNNING and task.attempt == stop.attempt
 
     def _paused(self, _event: Event) -> None:
         self.state.paused = True

@@ -97,7 +97,7 @@ def explain(state: EngineState, task: Task, now: float) -> Explanation:
     elif task.state in (State.DELAYED, State.RETRYING):
         found["estimated_start"] = task.due_at
         what = "its start time" if task.state is State.DELAYED else "the wait before its next attempt"
-        found["reason"] = f"{what} is {max(0.0, (task.due_at or now) - now):.3g} s away"
+        found["reason"] = f"{what} is {max(0.0, (now if task.due_at is None else task.due_at) - now):.3g} s away"
     elif task.state is State.RUNNING:
         found["reason"] = f"it runs, attempt {task.attempt}"
     else:
@@ -144,7 +144,7 @@ def _lacking(state: EngineState, line: Line, task: Task) -> dict[str, Any]:
 
     room = rooms[min(range(len(rooms)), key=lack)]
     short = room.shortfall(shape)
-    out: dict[str, Any] = {"node_id": room.node_id, "change": denial(state, shape)}
+    out: dict[str, Any] = {"node_id": room.node_id, "change": denial(state, shape, line.account.name)}
     if short:
         resource = max(short, key=lambda name: (short[name] / needs[name], name))
         out["resource"] = resource

@@ -21,7 +21,7 @@ from balance.core.scheduler.policy import Tenant
 from balance.core.scheduler.shape import Shape
 from balance.types import Resources
 
-_STALE_MIN = 64
+_STALE_MIN = 8
 
 
 class Account:

@@ -10,7 +10,7 @@ holds in one room only.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from balance.core.scheduler.room import Devices, Hold, Room
 from balance.core.scheduler.shape import Shape
@@ -83,15 +83,14 @@ class Ledger:
         """The capacity of all rooms together."""
         return self._total
 
-    def changed_since(self, mark: int) -> tuple[Iterator[Room] | None, int]:
-        """Return the rooms that changed since `mark` (latest first, with repeats) and the new mark.
+    def changed_since(self, mark: int) -> tuple[list[Room] | None, int]:
+        """Return the rooms that changed since `mark` (in order, with repeats) and the new mark.
 
         None instead of rooms: too much has happened, look at all of them.
         """
-        end = self._log_start + len(self._log)
-        if mark < self._log_start:
-            return None, end
-        return reversed(self._log[mark - self._log_start :]), end
+        start = self._log_start
+        end = start + len(self._log)
+        return (self._log[mark - start :] if mark >= start else None), end
 
     # ------------------------------------------------------------------ rooms
 

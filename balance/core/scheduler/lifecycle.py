@@ -15,7 +15,7 @@ from balance.core.scheduler.events import (
 from balance.core.scheduler.gang import Gang
 from balance.core.scheduler.instructions import FinishTask, StartTask, StopTask
 from balance.core.scheduler.room import Room
-from balance.core.scheduler.state import COUNTED, EngineState
+from balance.core.scheduler.state import EngineState
 from balance.core.scheduler.states import State
 from balance.core.scheduler.task import Task
 from balance.core.scheduler.timers import Due
@@ -47,7 +47,7 @@ class Lifecycle:
         if spec.deadline is not None:
             state.timers.add(spec.deadline, Due.DEADLINE, task)
         gang = self._join_gang(task)
-        refusal = denial(state, task.shape)
+        refusal = denial(state, task.shape, spec.tenant)
         if refusal is not None:
             self.finish(task, State.DENIED, str(refusal["reason"]), error=refusal)
         elif gang is not None and gang.failed_by is not None:
@@ -69,10 +69,7 @@ class Lifecycle:
         state, task = self._state, self._known(event.task_id)
         if task.state.terminal or task.priority == event.priority:
             return
-        if task.state in COUNTED:
-            state.by_priority[task.state, task.priority] -= 1
-            state.by_priority[task.state, event.priority] += 1
-        task.priority = event.priority
+        state.recount_priority(task, event.priority)
         state.changed[task.task_id] = task
         if task.entry is not None:
             line = state.line_of(task)
@@ -85,12 +82,7 @@ class Lifecycle:
         if kind is Due.RELEASE:
             self.queue(task, "due")
         elif kind is Due.TIMEOUT:
-            # The limit counts from when the worker began, which it may have reported since.
-            end = (task.started_at or 0.0) + (task.spec.timeout_s or 0.0)
-            if end > self._state.now:
-                self._state.timers.add(end, Due.TIMEOUT, task)
-            else:
-                self.stop(task, "timeout")
+            self.stop(task, "timeout")
         elif task.state is State.RUNNING:
             self.stop(task, "deadline")
         else:
@@ -135,15 +127,11 @@ class Lifecycle:
         if task.spec.gang_id is not None:
             gang = state.gangs[task.spec.gang_id]
             gang.ready[task.task_id] = task
-            if not gang.complete:
-                return
-            line = state.line_of(task)
-            for member in gang.ready.values():
-                line.push(member, self._key(member))
+            self._line_up(gang)
         else:
             line = state.line_of(task)
             line.push(task, self._key(task))
-        state.repost(line)
+            state.repost(line)
 
     def start(self, task: Task, room: Room) -> None:
         """Let a queued task run in `room`, which holds it."""
@@ -154,11 +142,10 @@ class Lifecycle:
         task.started_at = state.now
         task.node_id = room.node_id
         task.stop_reason = None
-        state.preemptible_running += task.spec.preemptible
+        state.count_preemptible(task, 1)
         self._to(task, State.RUNNING, f"attempt {task.attempt} on {room.node_id}")
         state.shares.charge(state.shares.account(task.spec.tenant), task.shape, 1)
-        if task.spec.timeout_s is not None:
-            state.timers.add(state.now + task.spec.timeout_s, Due.TIMEOUT, task)
+        self.time_out(task)
         devices = tuple(index for index, _ in hold.devices)
         state.out.append(
             StartTask(
@@ -189,7 +176,7 @@ class Lifecycle:
         if state.ledger.hold(task.task_id) is None:
             return  # taken up after a restart without its node
         state.ledger.give_back(task.task_id)
-        state.preemptible_running -= task.spec.preemptible
+        state.count_preemptible(task, -1)
         state.shares.charge(state.shares.account(task.spec.tenant), task.shape, -1)
 
     def stop(self, task: Task, reason: str) -> None:
@@ -201,6 +188,11 @@ class Lifecycle:
             return
         task.stop_reason = reason
         self._state.changed[task.task_id] = task
+
+    def time_out(self, task: Task) -> None:
+        """Limit how long a running task may run, counted from when it started."""
+        if task.spec.timeout_s is not None and task.started_at is not None:
+            self._state.timers.add(task.started_at + task.spec.timeout_s, Due.TIMEOUT, task)
 
     def preempt(self, task: Task) -> None:
         """Stop a running task for a more urgent one; it runs again later."""
@@ -273,6 +265,7 @@ class Lifecycle:
         gang.members.pop(task.task_id, None)
         if task.state is State.COMPLETED:
             gang.completed += 1
+            self._line_up(gang)
         elif gang.failed_by is None:
             gang.failed_by = task.task_id
             for member in list(gang.members.values()):
@@ -283,6 +276,15 @@ class Lifecycle:
                     self.finish(member, State.CANCELLED, member.reason)
         if not gang.members and gang.joined == gang.size:
             state.gangs.pop(gang.gang_id, None)
+
+    def _line_up(self, gang: Gang) -> None:
+        """Let the ready members stand in line if they are all that have yet to run."""
+        if gang.complete:
+            line = self._state.line_of(next(iter(gang.ready.values())))
+            for member in gang.ready.values():
+                if member.entry is None:
+                    line.push(member, self._key(member))
+            self._state.repost(line)
 
     def restart_gang(self, task: Task) -> None:
         """Stop the others of a gang of which one member has to run again: they start together."""

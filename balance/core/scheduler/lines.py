@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from balance.core.scheduler.fair_share import Account
     from balance.core.scheduler.gang import Gang
 
-_STALE_MIN = 64
+_STALE_MIN = 8
 
 TaskEntry = tuple[float, int, Task]  # key, sequence number, the task
 
@@ -38,11 +38,14 @@ class Line:
     ----------
     posted : tuple or None
         The entry under which the account knows this line: the key of its first task.
-    misfit : int
-        The ledger's `releases` when the first task was last found not to fit; -1 for not known.
+    misfit, unkept : int
+        The ledger's `releases` when the first task was last found not to fit, and when no room was found
+        that could be kept for it; -1 for not known.
+    unholdable : int
+        The ledger's `capacity_version` when no room was found that could hold it even when empty.
     """
 
-    __slots__ = ("account", "gang", "heap", "misfit", "posted", "shape", "stale")
+    __slots__ = ("account", "gang", "heap", "misfit", "posted", "shape", "stale", "unholdable", "unkept")
 
     def __init__(self, account: Account, shape: Shape, gang: Gang | None = None) -> None:
         self.account = account
@@ -51,7 +54,7 @@ class Line:
         self.heap: list[TaskEntry] = []
         self.stale = 0
         self.posted: LineEntry | None = None
-        self.misfit = -1
+        self.misfit = self.unkept = self.unholdable = -1
 
     def __len__(self) -> int:
         return len(self.heap) - self.stale

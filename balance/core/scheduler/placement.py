@@ -126,12 +126,11 @@ class Placement:
             ranking.heap = [self._entry(room, shape) for room in self._ledger.rooms(pool) if room.fits(shape)]
             heapq.heapify(ranking.heap)
             return
-        seen: set[int] = set()
+        last = None
         for room in changed:
-            if id(room) not in seen:
-                seen.add(id(room))
-                if room.pool == pool and room.fits(shape):
-                    heapq.heappush(ranking.heap, self._entry(room, shape))
+            if room is not last and room.pool == pool and room.fits(shape):
+                heapq.heappush(ranking.heap, self._entry(room, shape))
+            last = room
 
     def _entry(self, room: Room, shape: Shape) -> _Entry:
         return (self._score(room, shape), room.node_id, next(self._ticks), room.version, room)

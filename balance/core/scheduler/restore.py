@@ -38,6 +38,8 @@ class EarmarkImage:
     task_id: str
     rooms: tuple[tuple[str, str, tuple[Resources, ...]], ...]
     shadow: float
+    ending: tuple[str, ...]
+    preempted: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,8 @@ def take(state: EngineState) -> EngineSnapshot:
         head = line.head()
         assert head is not None
         rooms = tuple((*key, tuple(shape.demand for shape in shapes)) for key, (_, shapes) in earmark.rooms.items())
-        earmarks.append(EarmarkImage(head.task_id, rooms, earmark.shadow))
+        ending = tuple(sorted(earmark.ending))
+        earmarks.append(EarmarkImage(head.task_id, rooms, earmark.shadow, ending, earmark.preempted))
     return EngineSnapshot(
         now=state.now,
         seq=state.seq,
@@ -101,7 +104,7 @@ def put(state: EngineState, snapshot: EngineSnapshot) -> None:
             room = state.ledger.room(node_id, pool)
             assert room is not None
             rooms[room.key] = (room, [state.shape(demand, line.shape.reservation) for demand in demands])
-        state.earmarks[line] = Earmark(line, rooms, mark.shadow)
+        state.earmarks[line] = Earmark(line, rooms, mark.shadow, set(mark.ending), mark.preempted)
     state.changed.clear()
 
 
@@ -140,11 +143,12 @@ def _resume(state: EngineState, task: Task, image: TaskImage) -> bool:
     node_id = task.node_id or ""
     room = state.ledger.room(node_id, image.pool) or state.ledger.room(node_id)
     if task.spec.timeout_s is not None:
-        state.timers.add((task.started_at or state.now) + task.spec.timeout_s, Due.TIMEOUT, task)
+        assert task.started_at is not None, "what runs has started"
+        state.timers.add(task.started_at + task.spec.timeout_s, Due.TIMEOUT, task)
     if room is None:
         return False
     state.ledger.take(task.task_id, room, task.shape, image.devices)
-    state.preemptible_running += task.spec.preemptible
+    state.count_preemptible(task, 1)
     state.shares.charge(state.shares.account(task.spec.tenant), task.shape, 1)
     return True
 

@@ -142,6 +142,8 @@ class Room:
         self.memory += sign * shape.memory
         for index, amount in hold.devices:
             self.gpus[index] = self.gpus.get(index, 0) + sign * amount
+            if not self.gpus[index] and all(index != known for known, _ in self.devices):
+                del self.gpus[index]  # a device that was taken back while it was held, and is free now
         for name, amount in shape.custom:
             self.custom[name] = self.custom.get(name, 0) + sign * amount
         self.version += 1

@@ -24,6 +24,8 @@ class Shape:
         Thousandths of each device that is taken: the fraction, or 1000 for whole devices.
     device_count : int
         How many devices are taken; 0 without GPU.
+    misfit : int
+        The ledger's `releases` when this was last found to fit nowhere; -1 for not known.
 
     Examples
     --------
@@ -31,7 +33,18 @@ class Shape:
     (2, 250)
     """
 
-    __slots__ = ("__weakref__", "cpu", "custom", "demand", "device_count", "gpu", "memory", "per_device", "reservation")
+    __slots__ = (
+        "__weakref__",
+        "cpu",
+        "custom",
+        "demand",
+        "device_count",
+        "gpu",
+        "memory",
+        "misfit",
+        "per_device",
+        "reservation",
+    )
 
     def __init__(self, demand: Resources, reservation: str | None = None) -> None:
         self.demand = demand
@@ -43,6 +56,7 @@ class Shape:
         # Ray's rule: up to one device a fraction of one, above it whole devices only.
         self.device_count = -(-demand.gpu_milli // MILLI)
         self.per_device = min(demand.gpu_milli, MILLI)
+        self.misfit = -1
 
     def __repr__(self) -> str:
         inside = f" in {self.reservation}" if self.reservation else ""

@@ -39,6 +39,10 @@ class EngineState:
         Ids of finished tasks, the oldest first.
     limits : dict of str to Room
         What each node could give at most, as an empty room.
+    shapes_waiting, gangs_waiting
+        In how many lines each shape stands, and how many gangs stand in line.
+    preemptible : dict of str to Counter
+        How many running tasks of each tenant may be stopped, by priority.
     earmarks : dict of Line to Earmark
         Room kept for lines whose first task does not fit.
     out : list of Instruction
@@ -68,7 +72,9 @@ class EngineState:
         self.limits: dict[str, Room] = {}
         self.earmarks: dict[Line, Earmark] = {}
         self.paused = False
-        self.preemptible_running = 0
+        self.shapes_waiting: dict[Shape, int] = {}
+        self.gangs_waiting = 0
+        self.preemptible: dict[str, Counter[int]] = {}
         self.seq = 0
         self.now = 0.0
         self.out: list[Instruction] = []
@@ -96,6 +102,29 @@ class EngineState:
                     self._arrivals = deque(task for task in self._arrivals if task.state is State.QUEUED)
         elif task.state is State.RUNNING:
             self.by_priority[State.RUNNING, task.priority] += sign
+
+    def recount_priority(self, task: Task, priority: int) -> None:
+        """Change a task's priority in all counts."""
+        holds = self.ledger.hold(task.task_id) is not None
+        if holds:
+            self.count_preemptible(task, -1)
+        if task.state in COUNTED:
+            self.by_priority[task.state, task.priority] -= 1
+            self.by_priority[task.state, priority] += 1
+        task.priority = priority
+        if holds:
+            self.count_preemptible(task, 1)
+
+    def count_preemptible(self, task: Task, sign: int) -> None:
+        """Count a running task, if it may be preempted, as having come (1) or gone (-1)."""
+        if not task.spec.preemptible:
+            return
+        priorities = self.preemptible.setdefault(task.spec.tenant, Counter())
+        priorities[task.priority] += sign
+        if not priorities[task.priority]:
+            del priorities[task.priority]
+            if not priorities:
+                del self.preemptible[task.spec.tenant]
 
     def longest_queued(self) -> Task | None:
         """Return the task that has been in the queue for longest."""
@@ -125,8 +154,13 @@ class EngineState:
         """Note that who is first in `line` may have changed; drop it when it is empty."""
         account = line.account
         had = account.waiting_lines
-        line.misfit = -1
+        was, stood = line.posted, line.posted is not None
+        line.misfit = line.unkept = -1
         account.post(line)
+        if line.posted is not was and line in self.earmarks:
+            self.ledger.freed()  # its earmark may yield to others now
+        if stood != (line.posted is not None):
+            self._count_shape(line, -1 if stood else 1)
         if line.posted is None:
             self.drop_earmark(line)
             if line.gang is None:
@@ -135,6 +169,16 @@ class EngineState:
                 line.gang.line = None
         if (had == 0) != (account.waiting_lines == 0):
             self.shares.refresh(account)
+
+    def _count_shape(self, line: Line, sign: int) -> None:
+        if line.gang is not None:
+            self.gangs_waiting += sign
+        elif sign > 0:
+            self.shapes_waiting[line.shape] = self.shapes_waiting.get(line.shape, 0) + 1
+        elif self.shapes_waiting[line.shape] == 1:
+            del self.shapes_waiting[line.shape]
+        else:
+            self.shapes_waiting[line.shape] -= 1
 
     def drop_earmark(self, line: Line) -> None:
         """Keep room for `line` no longer."""

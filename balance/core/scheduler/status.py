@@ -64,14 +64,16 @@ class TaskStatus:
     def of(cls, task: Task, now: float, aging_step_s: float) -> TaskStatus:
         """Describe `task` as it is at `now` (POSIX seconds)."""
         eligible = task.eligible_at
-        queued = task.state is State.QUEUED and eligible is not None
+        queued = task.state is State.QUEUED
         return cls(
             task_id=task.task_id,
             name=task.spec.name,
             tenant=task.spec.tenant,
             status=str(task.state),
             priority=task.priority,
-            effective_priority=task.priority - (now - (eligible or now)) / aging_step_s if queued else None,
+            effective_priority=task.priority - (now - eligible) / aging_step_s
+            if queued and eligible is not None
+            else None,
             attempt=task.attempt,
             node_id=task.node_id,
             submitted_at=task.submitted_at,
@@ -94,7 +96,7 @@ def _queued_s(task: Task, now: float) -> float:
     if task.eligible_at is None:
         return 0.0
     if task.state is State.RUNNING or (task.state.terminal and task.started_at is not None):
-        until = task.started_at or now
+        until = now if task.started_at is None else task.started_at
     else:
         until = task.finished_at if task.finished_at is not None else now
     return max(0.0, until - task.eligible_at)

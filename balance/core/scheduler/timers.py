@@ -29,7 +29,9 @@ def still_holds(timer: Timer) -> bool:
     if kind == Due.RELEASE:
         return task.due_at == when and task.state in (State.DELAYED, State.RETRYING)
     if kind == Due.TIMEOUT:
-        return task.state is State.RUNNING and task.attempt == attempt
+        if task.state is not State.RUNNING or task.attempt != attempt or task.started_at is None:
+            return False
+        return when == task.started_at + (task.spec.timeout_s or 0.0)
     return not task.state.terminal
 
 

@@ -26,8 +26,11 @@ def _check_tasks(state: EngineState) -> None:
     assert +Counter(state.by_priority) == by_priority, (state.by_priority, by_priority)
     running = {task.task_id for task in state.tasks.values() if task.state is State.RUNNING}
     assert {hold.holder for hold in state.ledger.holds()} == running, "exactly the running tasks hold something"
-    preemptible = sum(state.tasks[task_id].spec.preemptible for task_id in running)
-    assert preemptible == state.preemptible_running
+    preemptible = Counter(
+        (task.spec.tenant, task.priority) for task in map(state.tasks.__getitem__, running) if task.spec.preemptible
+    )
+    counted = {(name, each): number for name, row in state.preemptible.items() for each, number in row.items()}
+    assert preemptible == counted, (preemptible, counted)
     assert set(state.history) == {task.task_id for task in state.tasks.values() if task.state.terminal}
     for task in state.tasks.values():
         hold = state.ledger.hold(task.task_id)
