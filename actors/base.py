@@ -18,6 +18,7 @@ import ray
 from actors import NAMESPACE
 from balance.clock import SystemClock, iso
 from balance.config import Settings
+from balance.errors import StaleEpoch
 from balance.storage import GroupCommit, Store
 
 T = TypeVar("T")
@@ -39,6 +40,14 @@ async def ask(role: str, method: str, *args: Any, timeout_s: float | None = CALL
     """Call `method` of another actor and await its answer; None waits for ever."""
     call = getattr(peer(role), method).remote(*args, **kwargs)
     return await (call if timeout_s is None else asyncio.wait_for(call, timeout_s))
+
+
+def call_id() -> str:
+    """Return what names the actor call under way: the same when Ray makes it again after the actor died.
+
+    What is numbered by it is done once, however often it is called.
+    """
+    return str(ray.get_runtime_context().get_task_id())
 
 
 class Shell:
@@ -128,9 +137,23 @@ class Shell:
             except Exception:
                 self.log.exception("event=round_failed work=%s", getattr(work, "__name__", work))
 
+    async def insist(self, work: Callable[[], Awaitable[T]], *, pause_s: float = 1.0) -> T:
+        """Return what ``work()`` returns, called anew every `pause_s` seconds until it succeeds.
+
+        For what an actor can't go on without; only the loss of its place to a newer incarnation ends it.
+        """
+        while True:
+            try:
+                return await work()
+            except StaleEpoch:
+                raise
+            except Exception:
+                self.log.exception("event=not_yet work=%s", getattr(work, "__name__", work))
+                await asyncio.sleep(pause_s)
+
     async def commit(self, write: Callable[[Any], T]) -> T:
         """Run ``write(transaction)`` durably, grouped with the writes of other callers."""
-        return await asyncio.wrap_future(self.commits.submit(write))
+        return await asyncio.shield(asyncio.wrap_future(self.commits.submit(write)))
 
 
 def encode(settings: Settings) -> dict[str, Any]:

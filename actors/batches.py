@@ -12,14 +12,14 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar
 
 from ray import cloudpickle
 
-from actors.base import Shell, ask
-from actors.deployment import Deployment, Request
+from actors.base import Shell, ask, call_id
+from actors.deployment import Deployment, Request, end_of, run_model
 from actors.executors import Answer, Function
 from actors.model_coordinator import reservation_of
 from actors.supply import Supply
@@ -32,14 +32,6 @@ DEPLOYMENTS = "deployments"
 FAILED = "failed"
 COMPLETED = "completed"
 DEAD = "dead_lettered"
-
-
-def run_model(model: Any, requests: Sequence[Mapping[str, Any]], locations: Mapping[str, str]) -> list[Any]:
-    """Run one batch in an executor: read the data at its locations, answer every request."""
-    from actors.shelf import read  # noqa: PLC0415 (runs in the executor's process)
-
-    results: list[Any] = model.run(requests, {data_id: read(at) for data_id, at in sorted(locations.items())})
-    return results
 
 
 class BatchesActor(Shell):
@@ -57,27 +49,34 @@ class BatchesActor(Shell):
         self._failures: deque[dict[str, Any]] = deque(maxlen=100)
         self._start_latency: deque[tuple[int, float]] = deque(maxlen=20_000)
         self._arrived: deque[tuple[float, str]] = deque(maxlen=200_000)
-        self.spawn(self._recover())
+        self._ready = asyncio.Event()
+        self.spawn(self._begin())
 
     async def closed(self) -> None:
         """Stop asking for data."""
         await self.supply.close()
 
-    async def _recover(self) -> None:
+    async def _begin(self) -> None:
         """Take up the models that were deployed and the requests that were accepted before a restart."""
-        await self.supply.start()
-        for _model_id, body in self.store.scan(DEPLOYMENTS):
-            with self.store.reading() as tx:
-                blob = tx.tasks.functions([body["function"]])[body["function"]]
-            self._deploy(cloudpickle.loads(blob), body)
+        await self.insist(self.supply.start)
+        for model_id, body in self.store.scan(DEPLOYMENTS):
+            try:
+                with self.store.reading() as tx:
+                    blob = tx.tasks.functions([body["function"]])[body["function"]]
+                self._deploy(cloudpickle.loads(blob), body)
+            except Exception:  # its requests wait until it is deployed again; the other models go on
+                self.log.exception("event=model_not_taken_up model=%s", model_id)
+        self._ready.set()
+
+    def _take_up(self, model: Deployment) -> None:
+        """Let what was accepted for a model and has no outcome wait again."""
         with self.store.reading() as tx:
-            unfinished = tx.requests.unfinished()
+            unfinished = [row for row in tx.requests.unfinished() if row["model_id"] == model.model_id]
         for row in unfinished:
-            model = self.models.get(row["model_id"])
-            if model is not None:
-                self._enqueue(model, Request(row["request_id"], row["payload"], row["accepted_at"], row["priority"]))
+            request = Request(row["request_id"], row["payload"], row["accepted_at"], row["priority"])
+            self._enqueue(model, request, row["key"])
         if unfinished:
-            self.log.info("event=requests_taken_up count=%d", len(unfinished))
+            self.log.info("event=requests_taken_up model=%s count=%d", model.model_id, len(unfinished))
 
     # -- models ------------------------------------------------------------------------------------
 
@@ -131,6 +130,7 @@ class BatchesActor(Shell):
             tx.tasks.put_functions({packed.digest: packed.blob})
             tx.put(DEPLOYMENTS, model_id, body)
 
+        await self._ready.wait()
         await self.commit(write)
         self._deploy(model, body)
         return {"status": "deployed", "model_id": model_id}
@@ -170,11 +170,12 @@ class BatchesActor(Shell):
             ``accepted`` (how many were new), ``request_ids`` (of all that are in, in order), ``rejected``:
             list of ``{index, error, message}`` for those that make no sense; they change nothing.
         """
+        await self._ready.wait()
         now = self.clock.wall()
         rows, rejected, ids = [], [], []
         for index, fields in enumerate(requests):
             try:
-                rows.append(self._row(fields, now))
+                rows.append(self._row(fields, f"request-{call_id()}-{index}", now))
                 ids.append(rows[-1]["request_id"])
             except BalanceError as error:
                 rejected.append({"index": index, **error.to_dict()})
@@ -182,27 +183,28 @@ class BatchesActor(Shell):
         for row in rows:
             if row["request_id"] in new:
                 request = Request(row["request_id"], row["payload"], now, row["priority"])
-                self._enqueue(self.models[row["model_id"]], request)
+                self._enqueue(self.models[row["model_id"]], request, row["key"])
         return {"accepted": len(new), "request_ids": ids, "rejected": rejected}
 
-    def _row(self, fields: Any, now: float) -> dict[str, Any]:
-        if not isinstance(fields, dict):
-            raise InvalidValue("request", fields, "a dict with a model_id and the model's own fields")
-        model = self._model(fields.get("model_id"))
-        model.model.needs(fields)
+    def _row(self, given: Any, request_id: str, now: float) -> dict[str, Any]:
+        """Check one request and return its row in the store; `request_id` is for one that brings none."""
+        if not isinstance(given, dict):
+            raise InvalidValue("request", given, "a dict with a model_id and the model's own fields")
+        model = self._model(given.get("model_id"))
+        fields = model.checked(given)
         return {
-            "request_id": check_id("request_id", fields.get("request_id") or f"request-{uuid.uuid4().hex}"),
+            "request_id": check_id("request_id", fields.get("request_id") or request_id),
             "model_id": model.model_id,
-            "key": "",
+            "key": self._merger.key_of(fields),
             "priority": check_priority(fields.get("priority", model.priority)),
             "accepted_at": now,
             "payload": fields,
         }
 
-    def _enqueue(self, model: Deployment, request: Request) -> None:
+    def _enqueue(self, model: Deployment, request: Request, key: str) -> None:
         model.accepted += 1
         self._arrived.append((request.accepted_at, model.model_id))
-        model.waiting.add(self._merger.key_of(request.fields), request.priority, request.accepted_at, request)
+        model.waiting.add(key, request.priority, request.accepted_at, request)
         model.wake.set()
 
     async def answer(self, request_id: str, timeout_s: float = 60.0) -> dict[str, Any]:
@@ -247,11 +249,21 @@ class BatchesActor(Shell):
             requests = model.waiting.take(await self._let_in(model))
             if not len(model.waiting):
                 model.wake.clear()
-            if requests:
-                asked = [{**each.fields, "priority": each.priority, "request_id": each.request_id} for each in requests]
-                for batch in self.processor.plan(asked, model.priority, {model.model_id: Limits(model.batch_max)}):
-                    model.running += 1
-                    self.spawn(self._run_batch(model, batch, dict(enumerate(requests))))
+            for batch in self._planned(model, requests):
+                model.running += 1
+                self.spawn(self._run_batch(model, batch, dict(enumerate(requests))))
+
+    def _planned(self, model: Deployment, requests: list[Request]) -> list[Batch]:
+        """Return the batches of these requests; where no plan is possible, they have failed and the model goes on."""
+        asked = [{**each.fields, "priority": each.priority, "request_id": each.request_id} for each in requests]
+        try:
+            return self.processor.plan(asked, model.priority, {model.model_id: Limits(model.batch_max)})
+        except Exception as error:
+            self.log.exception("event=not_planned model=%s requests=%d", model.model_id, len(requests))
+            body = {"result": None, "error": _shown(error).to_dict()}
+            ends = [end_of(each.request_id, FAILED, body, self.clock.wall()) for each in requests]
+            self.spawn(self._finish(model, ends))
+            return []
 
     async def _let_in(self, model: Deployment) -> int:
         """Return how many distinct requests may go now; under a throttle, wait for the next one's turn.
@@ -271,30 +283,35 @@ class BatchesActor(Shell):
         return model.batch_max
 
     async def _run_batch(self, model: Deployment, batch: Batch, by_index: dict[int, Request]) -> None:
-        requests = [[by_index[member.index] for member in group] for group in batch.members]
+        otherwise = FAILED
         try:
-            results: list[Any] = await self._results(model, batch, requests)
-            state = COMPLETED
+            results = await self._results(model, batch, [by_index[m.index] for group in batch.members for m in group])
+            outcomes = self.processor.fan_out(batch, results)
         except Exception as error:
             self.log.warning("event=batch_failed model=%s batch=%s error=%r", model.model_id, batch.batch_id, error)
-            dead = isinstance(error, SourceUnavailable)
-            state = DEAD if dead else FAILED
-            results = [error if isinstance(error, BalanceError) else BalanceError(str(error))] * len(requests)
+            otherwise = DEAD if isinstance(error, SourceUnavailable) else FAILED
+            outcomes = self.processor.fan_out(batch, [_shown(error)] * len(batch.requests))
         finally:
             model.running -= 1
             model.slot.set()
-        await self._finish(model, batch, by_index, results, state)
+        now, ends = self.clock.wall(), []
+        for outcome in outcomes:
+            body = {"result": outcome.result, "error": outcome.to_dict()["error"]}
+            state = COMPLETED if outcome.status == COMPLETED else otherwise
+            ends.append(end_of(by_index[outcome.index].request_id, state, body, now))
+        await self._finish(model, ends)
 
-    async def _results(self, model: Deployment, batch: Batch, requests: list[list[Request]]) -> list[Any]:
+    async def _results(self, model: Deployment, batch: Batch, requests: list[Request]) -> list[Any]:
         needed = sorted({data_id for request in batch.requests for data_id in model.model.needs(request)})
         priority = model.boosted_to or batch.priority
-        locations = await self.supply.hold(model.model_id, needed, model.max_age_s, priority)
+        task_id = f"batch:{model.model_id}:{uuid.uuid4().hex[:12]}"
+        locations = await self.supply.hold(task_id, model.model_id, needed, model.max_age_s, priority)
         try:
             submitted_at = self.clock.wall()
             outcome = await ask(
                 "scheduler",
                 "run_call",
-                f"batch:{model.model_id}:{uuid.uuid4().hex[:12]}",
+                task_id,
                 model.runner.call([dict(request) for request in batch.requests], locations),
                 model.runner.blob,
                 demand=model.demand,
@@ -304,14 +321,13 @@ class BatchesActor(Shell):
                 timeout_s=None,
             )
         finally:
-            await self.supply.release(needed)
+            await self.supply.release(task_id)
         if outcome["status"] != "completed":
-            raise BalanceError(f"{outcome['status']}: {outcome.get('error') or outcome.get('reason')}")
+            raise BalanceError(f"the batch is {outcome['status']}: {outcome['reason']}", error=outcome["error"])
         answer: Answer = outcome["answer"]
         waited = submitted_at + outcome["queued_s"]
-        for group in requests:
-            for request in group:
-                self._start_latency.append((request.priority, max(0.0, waited - request.accepted_at)))
+        for request in requests:
+            self._start_latency.append((request.priority, max(0.0, waited - request.accepted_at)))
         model.batches += 1
         model.executed += len(batch.requests)
         model.run_s += answer.run_s
@@ -320,26 +336,12 @@ class BatchesActor(Shell):
         results: list[Any] = cloudpickle.loads(answer.value or b"")
         return results
 
-    async def _finish(
-        self, model: Deployment, batch: Batch, by_index: dict[int, Request], results: list[Any], state: str
-    ) -> None:
-        now = self.clock.wall()
-        rows: list[dict[str, Any]] = []
-        for outcome in self.processor.fan_out(batch, results):
-            request = by_index[outcome.index]
-            ended = COMPLETED if outcome.status == COMPLETED else (DEAD if state == DEAD else FAILED)
-            rows.append(
-                {
-                    "request_id": request.request_id,
-                    "state": ended,
-                    "finished_at": now,
-                    "outcome": {"result": outcome.result, "error": outcome.to_dict()["error"]},
-                }
-            )
-        won = set(await self.commit(lambda tx: tx.requests.finish(rows)))
+    async def _finish(self, model: Deployment, rows: list[dict[str, Any]]) -> None:
+        """Write how requests ended, then tell who waits; each ends once, whoever is first."""
+        won = set(await self.insist(lambda: self.commit(lambda tx: tx.requests.finish(rows))))
         for row in rows:
             if row["request_id"] in won and row["outcome"]["error"]:
-                self._failures.append({"at": now, "where": model.model_id, **row["outcome"]["error"]})
+                self._failures.append({"at": row["finished_at"], "where": model.model_id, **row["outcome"]["error"]})
             if row["request_id"] in won:
                 setattr(model, row["state"], getattr(model, row["state"]) + 1)
             waiting = self._answers.pop(row["request_id"], None)
@@ -350,22 +352,26 @@ class BatchesActor(Shell):
 
     async def set_parallelism(self, model_id: str, parallelism: int) -> None:
         """Let so many batches of a model run at once."""
+        await self._ready.wait()
         model = self._model(model_id)
         model.parallelism = check_int("parallelism", parallelism, minimum=0)
         model.slot.set()
 
     async def set_priority(self, model_id: str, priority: int | None) -> None:
         """Run the model's batches at this priority; None for their own."""
+        await self._ready.wait()
         self._model(model_id).boosted_to = None if priority is None else check_priority(priority)
 
     async def set_intake(self, model_id: str, window_s: float, admission_per_s: float | None) -> None:
         """Set how long intake gathers, and how many requests a second it lets through (None: all)."""
+        await self._ready.wait()
         model = self._model(model_id)
         model.window_s = check_number("window_s", window_s, minimum=0)
         model.admission_per_s = admission_per_s
 
     async def prefetch(self, model_id: str, data_id: str) -> None:
         """Ask for a piece of data before a request needs it."""
+        await self._ready.wait()
         model = self._model(model_id)
         await self.supply.bring(model_id, data_id, model.max_age_s.get(data_id), model.priority)
 
@@ -390,3 +396,8 @@ class BatchesActor(Shell):
             "start_latency": latencies,
             "data": self.supply.stats(),
         }
+
+
+def _shown(error: Exception) -> BalanceError:
+    """Return an error that can be written down for the requester."""
+    return error if isinstance(error, BalanceError) else BalanceError(f"{type(error).__name__}: {error}")

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import ray
 from ray import cloudpickle
 
-from actors.base import Shell, ask, peer
+from actors.base import Shell, ask, call_id, peer
 from actors.executors import Function
+from actors.holds import Hold, Holds
 from actors.shelf import RayShelf
 from balance.adapters.actor_broker import ActorBroker
 from balance.adapters.readers import Readers
 from balance.core.coordinator import DataCoordinator
-from balance.core.coordinator.datum import Allocated, Denied, Waiting
+from balance.core.coordinator.datum import Allocated, Denied, Fetch, Waiting
+from balance.core.coordinator.payload import Payload
 from balance.errors import SourceUnavailable
 from balance.messaging import DataRequest, DataSource, KafkaService
 from balance.services.collector import Collector
@@ -23,6 +27,7 @@ from balance.services.outcomes import OutcomeMemory
 from balance.storage import StoreJournal
 
 READERS = "readers"
+CLIENT = "client"
 SERVED = (DataSource.CUSTOM, DataSource.FILE, DataSource.DATABASE)
 """Messages may ask for what was registered under these kinds; collectors for the web's come with their adapters."""
 
@@ -41,14 +46,17 @@ class DataCoordinatorActor(Shell):
         for name, body in self.store.scan(READERS):
             with self.store.reading() as tx:
                 self.readers.register(name, cloudpickle.loads(tx.tasks.functions([body["function"]])[body["function"]]))
-        self.shelf = RayShelf()
+        self.shelf = RayShelf(self.fence.epoch)
+        self.holds = Holds(self.store, self.fence)
         self.data = DataCoordinator(
             readers=self.readers,
             placer=self.shelf,
             clock=self.clock,
-            journal=StoreJournal(self.store, self.fence),
+            journal=self.holds,
             budget_bytes=self.settings.data_budget_bytes,
         )
+        for hold in self.holds.of(self.role):
+            self._leave(hold)  # of work that died with the last incarnation
         self._arrived: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self.counts: defaultdict[str, dict[str, int]] = defaultdict(
             lambda: {"requested": 0, "fetched": 0, "fetched_bytes": 0, "failed": 0}
@@ -92,10 +100,50 @@ class DataCoordinatorActor(Shell):
 
     async def allocate_data(self, data_id: str, max_age_s: float | None = None) -> dict[str, Any]:
         """As `DataCoordinator.allocate`; calls for what is being fetched wait for that one fetch."""
+        return await self.hold_data(CLIENT, call_id(), data_id, max_age_s)
+
+    @ray.method(max_task_retries=0)  # type: ignore[untyped-decorator]
+    async def release_data(self, data_id: str) -> None:
+        """As `DataCoordinator.release_data`."""
+        hold = next((each for each in self.holds.of(CLIENT) if each.data_id == data_id), None)
+        if hold is None:
+            self.data.release_data(data_id)
+        else:
+            self._leave(hold)
+
+    async def hold_data(self, holder: str, name: str, data_id: str, max_age_s: float | None = None) -> dict[str, Any]:
+        """Allocate data for a named hold: the same hold again takes no second reference.
+
+        Returns
+        -------
+        dict
+            As `DataCoordinator.allocate_data`.
+        """
+        hold = Hold(holder, name, data_id)
+        held = hold in self.holds
+        outcome = await self._allocate(hold, None if held else max_age_s)
+        if held and outcome["status"] == "allocated":
+            self.data.release_data(data_id)  # what this call took beside what the hold has
+        return outcome
+
+    async def let_go(self, holder: str, name: str | None = None) -> int:
+        """Give back one hold (on all that it is on), or every hold of a holder; return how many references went."""
+        holds = self.holds.of(holder, name)
+        for hold in holds:
+            self._leave(hold)
+        return len(holds)
+
+    def _leave(self, hold: Hold) -> None:
+        with self.holds.leaving(hold, self.data.status(hold.data_id)["references"] - 1):
+            self.data.release_data(hold.data_id)
+
+    async def _allocate(self, hold: Hold, max_age_s: float | None) -> dict[str, Any]:
+        data_id = hold.data_id
         counts = self.counts[data_id]
         counts["requested"] += 1
         while True:
-            plan = self.data.plan_allocation(data_id, max_age_s=max_age_s)
+            with self._taking(hold):
+                plan = self.data.plan_allocation(data_id, max_age_s=max_age_s)
             if isinstance(plan, Allocated | Denied):
                 return plan.to_dict()
             if isinstance(plan, Waiting):
@@ -103,13 +151,15 @@ class DataCoordinatorActor(Shell):
                 continue
             self._arrived[data_id].clear()
             try:
-                payload = await asyncio.to_thread(self.readers.read, plan.source, plan.max_bytes)
+                payload = await asyncio.to_thread(self._read, plan)
                 counts["fetched"] += 1
                 counts["fetched_bytes"] += payload.size_bytes
                 denied = self.data.fetched(data_id, payload.size_bytes, payload.digest)
                 if denied:
                     return denied.to_dict()
-                return self.data.placed(data_id, self.shelf.put(data_id, payload)).to_dict()
+                location = self.shelf.put(data_id, payload)
+                with self._taking(hold):
+                    return self.data.placed(data_id, location).to_dict()
             except BaseException:
                 counts["failed"] += 1
                 self.data.fetch_failed(data_id)
@@ -117,9 +167,15 @@ class DataCoordinatorActor(Shell):
             finally:
                 self._arrived[data_id].set()
 
-    async def release_data(self, data_id: str) -> None:
-        """As `DataCoordinator.release_data`."""
-        self.data.release_data(data_id)
+    def _taking(self, hold: Hold) -> contextlib.AbstractContextManager[None]:
+        return self.holds.taking(hold, self.data.status(hold.data_id)["references"] + 1)
+
+    def _read(self, plan: Fetch) -> Payload:
+        """Read a source; a reader that exits ends the read, not this actor."""
+        try:
+            return self.readers.read(plan.source, plan.max_bytes)
+        except SystemExit as error:
+            raise SourceUnavailable(f"{plan.source} did not deliver (it exited with {error.code!r})") from error
 
     async def reference(self, location: str) -> list[Any]:
         """Return Ray's reference of what lies at a location, in a list (so that Ray does not fetch it here)."""
@@ -135,7 +191,8 @@ class DataCoordinatorActor(Shell):
             )
             outcome = await ask("sync_coordinator", "execute_sync", sync_id, timeout_s=None)
         else:
-            placed = await self.allocate_data(data_id)
+            hold = Hold(self.role, sync_id, data_id)
+            placed = await self.hold_data(*hold)
             if placed["status"] == "denied":
                 return placed
             try:
@@ -150,7 +207,7 @@ class DataCoordinatorActor(Shell):
                     timeout_s=None,
                 )
             finally:
-                self.data.release_data(data_id)
+                self._leave(hold)
         return {"status": outcome["state"], "data_id": data_id, **outcome}
 
     async def list_data(self) -> list[dict[str, Any]]:
@@ -177,10 +234,11 @@ class DataCoordinatorActor(Shell):
 
         The copy is not held for the requester: whoever uses it allocates it, and finds it in place.
         """
-        outcome = await self.allocate_data(request.query, request.parameters.get("max_age_s"))
+        hold = Hold(self.role, request.metadata.request_id, request.query)
+        outcome = await self.hold_data(*hold, max_age_s=request.parameters.get("max_age_s"))
         if outcome["status"] != "allocated":
             raise SourceUnavailable(f"data {request.query!r} can't be placed: {outcome['reason']}")
-        self.data.release_data(request.query)
+        self._leave(hold)
         return {
             "location": outcome["location"],
             "size_bytes": outcome["size_bytes"],

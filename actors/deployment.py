@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from actors.executors import Function
 from balance.batch.processor.intake import Intake
+from balance.errors import BalanceError, InvalidValue
+
+
+def run_model(model: Any, requests: Sequence[Mapping[str, Any]], locations: Mapping[str, str]) -> list[Any]:
+    """Run one batch in an executor: read the data at its locations, answer every request."""
+    from actors.shelf import read  # noqa: PLC0415 (runs in the executor's process)
+
+    results: list[Any] = model.run(requests, {data_id: read(at) for data_id, at in sorted(locations.items())})
+    return results
 
 
 @dataclass(slots=True, eq=False)
@@ -19,6 +30,35 @@ class Request:
     fields: dict[str, Any]
     accepted_at: float
     priority: int
+
+
+def _written(value: object, name: str) -> bytes:
+    try:
+        return json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidValue(name, value, f"JSON values ({error})") from None
+
+
+def end_of(request_id: str, state: str, outcome: dict[str, Any], at: float) -> dict[str, Any]:
+    """Return how a request ended, as the store takes it; a result that can't be written down is a failure.
+
+    Examples
+    --------
+    >>> end = end_of("r-1", "completed", {"result": {1, 2}, "error": None}, at=0.0)
+    >>> end["state"], end["outcome"]["error"]["message"]
+    ('failed', 'result is {1, 2}; expected JSON values (Object of type set is not JSON serializable)')
+    """
+    try:
+        _written(outcome, "outcome")
+    except InvalidValue:
+        state = "failed"
+        try:
+            _written(outcome["result"], "result")
+            error = BalanceError("it failed, and what it said can't be written down")
+        except InvalidValue as reason:
+            error = reason
+        outcome = {"result": None, "error": error.to_dict()}
+    return {"request_id": request_id, "state": state, "finished_at": at, "outcome": outcome}
 
 
 @dataclass(slots=True, eq=False)
@@ -52,6 +92,24 @@ class Deployment:
     recent_service_s: deque[float] = field(default_factory=lambda: deque(maxlen=200))
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     slot: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def checked(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Return a request as it will be read from the store after a restart.
+
+        Raises
+        ------
+        InvalidValue
+            It is not made of JSON values, or not what the model takes.
+        """
+        fields: dict[str, Any] = json.loads(_written(given, "request"))
+        try:
+            self.model.needs(fields)
+        except BalanceError:
+            raise
+        except (Exception, SystemExit) as error:
+            takes = f"what model {self.model_id!r} takes ({type(error).__name__}: {error})"
+            raise InvalidValue("request", given, takes) from None
+        return fields
 
     def stats(self, now: float) -> dict[str, Any]:
         """Return what waits, runs and was done, what the balancer has set, and what was measured."""

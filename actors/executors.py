@@ -172,11 +172,39 @@ class ExecutorActor:
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
             try:
                 args, kwargs = cloudpickle.loads(call.arguments)
-                value = cloudpickle.dumps(function(*args, **kwargs))
+                value = _packed(function(*args, **kwargs))
                 ok = True
-            except (Exception, SystemExit, KeyboardInterrupt) as raised:
-                error, kind = str(raised), type(raised).__name__
+            except BaseException as raised:  # an exit, too, is how the task ended, not how this process does
+                error, kind = _text(raised), type(raised).__name__
                 trace = traceback.format_exc()
         self.done += 1
         text = printed.getvalue()[-OUTPUT_LIMIT_BYTES:]
-        return Answer(ok, value, error, kind, trace, text, time.perf_counter() - before)
+        return Answer(ok, value, error, kind, _storable(trace), _storable(text), time.perf_counter() - before)
+
+
+def _packed(result: object) -> bytes:
+    """Pickle what a task returned; `TypeError` says that it was the result which can't be sent."""
+    try:
+        packed: bytes = cloudpickle.dumps(result)
+    except Exception as error:
+        raise TypeError(f"the result, {type(result).__name__}, can't be pickled: {error}") from error
+    return packed
+
+
+def _text(raised: BaseException) -> str:
+    """Return what an exception says; its ``__str__`` is the task's code, too."""
+    try:
+        return _storable(str(raised))
+    except BaseException as error:
+        return f"its message can't be had ({type(error).__name__})"
+
+
+def _storable(text: str) -> str:
+    """Return text that a database takes: a lone surrogate (from the name of a file, say) becomes a question mark.
+
+    Examples
+    --------
+    >>> _storable("caf\\udce9")
+    'caf?'
+    """
+    return text.encode("utf-8", "replace").decode()

@@ -8,7 +8,8 @@ small tasks share one, and given back when it has been idle for a while.
 from __future__ import annotations
 
 import asyncio
-import logging
+import itertools
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,8 +22,6 @@ IDLE_S = 2.0
 
 MEMORY_STEP_BYTES = 256 * 2**20
 """Memory is leased in multiples of this."""
-
-log = logging.getLogger("balance.leases")
 
 
 @dataclass(slots=True)
@@ -75,6 +74,9 @@ def rounded(amount: Resources) -> Resources:
 class Leases:
     """The scheduler's holdings, per node.
 
+    Every lease has an id that was chosen here, so that asking twice is asking once, and whatever became of a
+    call that did not return, the lease can be given back by its id.
+
     Parameters
     ----------
     changed : callable
@@ -82,8 +84,12 @@ class Leases:
     """
 
     def __init__(self, changed: Callable[[], None]) -> None:
+        self.prefix = f"lease-{uuid.uuid4().hex[:8]}-"
         self._nodes: dict[str, _Node] = {}
         self._changed = changed
+        self._numbers = itertools.count(1)
+        self._growing: set[asyncio.Task[str]] = set()
+        self._returning: dict[str, None] = {}
 
     def _node(self, node_id: str) -> _Node:
         return self._nodes.setdefault(node_id, _Node())
@@ -94,57 +100,73 @@ class Leases:
         async with node.turn:
             lack = shortfall(node.used + demand, node.held)
             if lack:
-                answer = await self._lease(node_id, rounded(lack))
-                if answer["status"] != "allocated":
-                    answer = await self._lease(node_id, lack)
-                if answer["status"] != "allocated":
-                    return str(answer["reason"])
-                node.leases[answer["allocation_id"]] = Resources.from_dict(answer)
+                # Shielded: a lease that comes when its run was stopped meanwhile must be in the books.
+                growing = asyncio.get_running_loop().create_task(self._grow(node_id, lack))
+                self._growing.add(growing)
+                growing.add_done_callback(self._growing.discard)
+                refused = await asyncio.shield(growing)
+                if refused:
+                    return refused
             node.used += demand
         return ""
 
-    @staticmethod
-    async def _lease(node_id: str, amount: Resources) -> dict[str, Any]:
-        answer: dict[str, Any] = await ask("resource_allocator", "lease", node_id, amount.to_dict())
-        return answer
+    async def _grow(self, node_id: str, lack: Resources) -> str:
+        """Lease what lacks, rounded up where that can be had; return an empty string, or why not."""
+        reason = ""
+        for amount in dict.fromkeys((rounded(lack), lack)):
+            lease = f"{self.prefix}{next(self._numbers)}"
+            try:
+                answer = await ask("resource_allocator", "lease", node_id, amount.to_dict(), lease)
+            except Exception as error:
+                self._returning[lease] = None  # whether it was granted is not known
+                return f"the resource allocator did not answer: {error!r}"
+            if answer["status"] == "allocated":
+                self._node(node_id).leases[lease] = Resources.from_dict(answer)
+                return ""
+            reason = str(answer["reason"])
+        return reason
 
     def uncover(self, node_id: str, demand: Resources) -> None:
         """Note that a task which was covered has ended."""
-        self._node(node_id).used -= demand
+        node = self._nodes.get(node_id)
+        if node is not None:
+            node.used -= demand
 
     def recall(self, node_id: str | None = None) -> list[str]:
-        """Give up every lease that no running task needs; return their ids, for the allocator to release."""
+        """Give up every lease that no running task needs; return their ids, for the allocator to release.
+
+        The allocator may not hear the answer, so they are released from here too, a little later.
+        """
         given: list[str] = []
         for name, node in sorted(self._nodes.items()):
             if node_id in (None, name) and not node.turn.locked():
-                for lease in self._spare(node):
+                for lease in _spare(node):
                     del node.leases[lease]
                     given.append(lease)
         if given:
+            self._returning.update(dict.fromkeys(given))
             self._changed()
         return given
 
-    @staticmethod
-    def _spare(node: _Node) -> list[str]:
-        kept, spare = node.held, []
-        for lease, amount in sorted(node.leases.items()):
-            if node.used.fits_in(kept - amount):
-                kept -= amount
-                spare.append(lease)
-        return spare
+    def lose(self, node_id: str) -> None:
+        """Forget a node that is gone, and with it what was leased there."""
+        node = self._nodes.pop(node_id, None)
+        self._returning.update(dict.fromkeys(node.leases if node else ()))
 
     async def give_back_idle(self) -> None:
         """Release what stayed unused for `IDLE_S` seconds."""
-        before = {name: self._spare(node) for name, node in self._nodes.items()}
+        before = {name: _spare(node) for name, node in self._nodes.items()}
         await asyncio.sleep(IDLE_S)
         for name, spare in sorted(before.items()):
-            node = self._nodes[name]
+            node = self._node(name)
             async with node.turn:
-                idle = [lease for lease in self._spare(node) if lease in spare]
-                for lease in idle:
-                    del node.leases[lease]
-            for lease in idle:
-                await ask("resource_allocator", "release_allocation", lease)
+                for lease in _spare(node):
+                    if lease in spare:
+                        del node.leases[lease]
+                        self._returning[lease] = None
+        for lease in list(self._returning):
+            await ask("resource_allocator", "release_allocation", lease)
+            self._returning.pop(lease, None)
 
     def to_dict(self) -> dict[str, Any]:
         """Return per node the ``leases``, what is ``held`` and what is ``used``."""
@@ -152,3 +174,13 @@ class Leases:
             name: {"leases": len(node.leases), "held": node.held.to_dict(), "used": node.used.to_dict()}
             for name, node in sorted(self._nodes.items())
         }
+
+
+def _spare(node: _Node) -> list[str]:
+    """Return the leases that a node can do without, in a stable order."""
+    kept, spare = node.held, []
+    for lease, amount in sorted(node.leases.items()):
+        if node.used.fits_in(kept - amount):
+            kept -= amount
+            spare.append(lease)
+    return spare

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from actors.base import Shell, ask
@@ -21,6 +22,22 @@ class ModelCoordinatorActor(Shell):
         super().__init__(settings)
         self.models = ModelCoordinator(clock=self.clock, journal=StoreJournal(self.store, self.fence))
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self.spawn(self.insist(self._reassert))
+
+    async def _reassert(self) -> None:
+        """Ask again for what the models held before a restart: the allocator may have given it back meanwhile."""
+        for model in self.models.list_models():
+            model_id = model["model_id"]
+            async with self._turns[model_id]:
+                held = self.models.held(model_id)
+                if held is None:
+                    continue
+                amount = {name: held[name] for name in ("cpu", "memory", "gpu", "custom") if name in held}
+                answer = await ask("resource_allocator", "reserve", reservation_of(model_id), amount)
+                if answer["status"] != "allocated":
+                    self.log.warning("event=reservation_lost model=%s reason=%s", model_id, answer["reason"])
+                    self.models.released(model_id)
+                self.models.granted(model_id, {**answer, "replicas": _replicas(held, answer)})
 
     async def register_model(self, model_id: str, cpu_demand: float, memory_demand: float, priority: int = 1) -> None:
         """As `ModelCoordinator.register_model`."""
@@ -75,6 +92,10 @@ class ModelCoordinatorActor(Shell):
     async def stats(self) -> dict[str, Any]:
         """Return ``models``."""
         return {"models": self.models.list_models()}
+
+
+def _replicas(held: Mapping[str, Any], answer: Mapping[str, Any]) -> int:
+    return int(held["replicas"]) if answer["status"] == "allocated" else 0
 
 
 def reservation_of(model_id: str) -> str:

@@ -76,12 +76,17 @@ class Pool:
         Returns the pickle of a function by its hash.
     leases : Leases
         What covers the runs.
+    epoch : int
+        Of the scheduler; part of the executors' names, so that none takes the name of one that is just dying.
     """
 
     #: Tasks start as soon as they can.
     eager = True
 
-    def __init__(self, deliver: Callable[..., None], functions: Callable[[str], bytes], leases: Leases) -> None:
+    def __init__(
+        self, deliver: Callable[..., None], functions: Callable[[str], bytes], leases: Leases, *, epoch: int
+    ) -> None:
+        self._epoch = epoch
         self._deliver = deliver
         self._functions = functions
         self._leases = leases
@@ -101,7 +106,7 @@ class Pool:
     def _make(self, node_id: str) -> _Executor:
         node = self._nodes[node_id]
         node.made += 1
-        name = f"{PREFIX}{node_id[:8]}-{node.made}"
+        name = f"{PREFIX}{node_id[:8]}-{self._epoch}-{node.made}"
         handle = (
             ray.remote(ExecutorActor)
             .options(
@@ -153,29 +158,30 @@ class Pool:
             run.task.cancel()
 
     async def _run(self, run: _Run, call: object) -> None:
+        """Carry one attempt through; its executor and its lease are free again before its end is told."""
         start = run.start
         covered = False
+        event: Event
         try:
-            if start.reservation is None:
-                refused = await self._leases.cover(start.node_id, start.demand)
-                if refused:
-                    self._deliver(StartRefused(start.task_id, start.attempt, refused))
-                    return
-                covered = True
-            run.executor = await self._take(start.node_id, call)
-            self._deliver(TaskStarted(start.task_id, start.attempt))
-            event = await self._outcome(run, call)
+            refused = "" if start.reservation else await self._leases.cover(start.node_id, start.demand)
+            if refused:
+                event = StartRefused(start.task_id, start.attempt, refused)
+            else:
+                covered = not start.reservation
+                run.executor = await self._take(start.node_id, call)
+                self._deliver(TaskStarted(start.task_id, start.attempt))
+                event = await self._outcome(run, call)
         except asyncio.CancelledError:
             event = TaskStopped(start.task_id, start.attempt)
         except Exception as error:
             log.exception("event=run_failed task_id=%s", start.task_id)
             event = TaskFailed(start.task_id, start.attempt, kind="worker_lost", error=repr(error))
-        finally:
-            self._runs.pop(start.task_id, None)
-            if covered:
-                self._leases.uncover(start.node_id, start.demand)
-            if run.executor is not None:
-                self._give_back(start.node_id, run.executor)
+        if self._runs.get(start.task_id) is run:
+            del self._runs[start.task_id]
+        if covered:
+            self._leases.uncover(start.node_id, start.demand)
+        if run.executor is not None:
+            self._give_back(start.node_id, run.executor)
         self._deliver(event)
 
     async def _outcome(self, run: _Run, call: object) -> TaskFinished | TaskFailed | TaskStopped:
@@ -218,7 +224,12 @@ class Pool:
         turn: asyncio.Future[_Executor] = loop.create_future()
         node.waiting.append(turn)
         loop.call_later(PATIENCE_S if node.everyone else 0.0, self._grow, node_id)
-        return await turn
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._give_back(node_id, turn.result())  # it came in the moment in which the run was stopped
+            raise
 
     def _grow(self, node_id: str) -> None:
         """Start another executor if a run still waits for one and the node may have more."""
@@ -227,7 +238,9 @@ class Pool:
             self._give_back(node_id, self._make(node_id))
 
     def _give_back(self, node_id: str, executor: _Executor) -> None:
-        node = self._nodes[node_id]
+        node = self._nodes.get(node_id)
+        if node is None:
+            return
         if executor not in node.everyone:
             if not node.waiting:
                 return
@@ -240,8 +253,8 @@ class Pool:
         node.free.appendleft(executor)
 
     def _discard(self, node_id: str, executor: _Executor) -> None:
-        node = self._nodes[node_id]
-        if executor in node.everyone:
+        node = self._nodes.get(node_id)
+        if node is not None and executor in node.everyone:
             node.everyone.remove(executor)
             with contextlib.suppress(Exception):
                 ray.kill(executor.handle, no_restart=True)
@@ -249,6 +262,9 @@ class Pool:
     def lose(self, node_id: str) -> None:
         """Forget a node that is gone; its runs end as Ray reports their executors' death."""
         node = self._nodes.pop(node_id, None)
+        self._leases.lose(node_id)
+        for turn in node.waiting if node else ():
+            turn.cancel()
         for executor in node.everyone if node else ():
             with contextlib.suppress(Exception):
                 ray.kill(executor.handle, no_restart=True)

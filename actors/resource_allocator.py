@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
+from weakref import WeakValueDictionary
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -17,7 +18,7 @@ from balance.adapters.ray_places import RayPlaces, RayProbe
 from balance.core.scheduler import ResourceAllocator
 from balance.core.scheduler.allocation import Allocation, Denied, Repair
 from balance.core.scheduler.node_facts import NodeUse
-from balance.errors import ClusterError
+from balance.errors import ClusterError, UnknownId
 from balance.storage import StoreJournal
 from balance.types import NOTHING, Resources
 
@@ -78,6 +79,7 @@ class ResourceAllocatorActor(Shell):
         self._version = int(self.clock.wall() * 1e6)
         self._nodes: tuple[str, ...] = ()
         self._probes: dict[str, Any] = {}
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.repairs = 0
         self.spawn(self.every(JANITOR_S, self._reconcile))
 
@@ -117,26 +119,29 @@ class ResourceAllocatorActor(Shell):
     async def reserve(self, name: str, demand: Mapping[str, Any]) -> dict[str, Any]:
         """Make the reservation of this name hold `demand`: create it, resize it, or (for nothing) release it."""
         wanted = Resources.from_dict(demand)
-        known = self.allocator.list_allocations(name)
         if not wanted:
             return await self.release_allocation(name)
-        if known:
-            return (await self._resize(known[0], wanted)).to_dict()
-        made = await self._allocate(wanted, holder=name, allocation_id=name, kind="reservation")
+        async with self._turn(name):
+            known = self.allocator.list_allocations(name)
+            if known:
+                return (await self._resize(known[0], wanted)).to_dict()
+            made = await self._make(wanted, holder=name, allocation_id=name, kind="reservation")
         return made.to_dict()
 
-    async def lease(self, node_id: str, demand: Mapping[str, Any]) -> dict[str, Any]:
-        """Give the scheduler a lease on one node."""
-        return (
-            await self._allocate(Resources.from_dict(demand), holder=SCHEDULER, node_id=node_id, kind="lease")
-        ).to_dict()
+    async def lease(self, node_id: str, demand: Mapping[str, Any], lease_id: str) -> dict[str, Any]:
+        """Give the scheduler a lease on one node; asking again under the same id returns what was given."""
+        made = await self._allocate(
+            Resources.from_dict(demand), holder=SCHEDULER, allocation_id=lease_id, node_id=node_id, kind="lease"
+        )
+        return made.to_dict()
 
     async def release_allocation(self, allocation_id: str) -> dict[str, Any]:
         """As `ResourceAllocator.release_allocation`."""
-        released = self.allocator.decide_release(allocation_id)
-        if released is None:
-            return {"status": "not_held", "allocation_id": allocation_id}
-        await asyncio.to_thread(self.places.remove, released.place)
+        async with self._turn(allocation_id):
+            released = self.allocator.decide_release(allocation_id)
+            if released is None:
+                return {"status": "not_held", "allocation_id": allocation_id}
+            await asyncio.to_thread(self.places.remove, released.place)
         if released.kind != "lease":
             self._tell_scheduler()
         return {"status": "released", "allocation_id": allocation_id}
@@ -145,8 +150,13 @@ class ResourceAllocatorActor(Shell):
         """As `ResourceAllocator.list_allocations`."""
         return [allocation.to_dict() for allocation in self.allocator.list_allocations(holder)]
 
-    async def scheduler_view(self) -> dict[str, Any]:
-        """Return what the scheduler may use, and take back the leases of its former incarnation.
+    async def scheduler_view(self, lease_prefix: str) -> dict[str, Any]:
+        """Return what the scheduler may use, and take back the leases of its former incarnations.
+
+        Parameters
+        ----------
+        lease_prefix : str
+            What the ids of the asking incarnation's own leases begin with.
 
         Returns
         -------
@@ -155,7 +165,8 @@ class ResourceAllocatorActor(Shell):
             ``total``, ``capacity``, ``devices`` and ``reservations``.
         """
         for allocation in self.allocator.list_allocations(SCHEDULER):
-            await self.release_allocation(allocation.allocation_id)
+            if not allocation.allocation_id.startswith(lease_prefix):
+                await self.release_allocation(allocation.allocation_id)
         return self._view()
 
     async def stats(self) -> dict[str, Any]:
@@ -164,7 +175,19 @@ class ResourceAllocatorActor(Shell):
 
     # -- inside ------------------------------------------------------------------------------------
 
-    async def _allocate(self, demand: Resources, **how: Any) -> Allocation | Denied:
+    def _turn(self, allocation_id: str) -> asyncio.Lock:
+        """Return the lock of one allocation: its place is not removed while it is being created, nor made twice."""
+        return self._turns.setdefault(allocation_id, asyncio.Lock())
+
+    async def _allocate(
+        self, demand: Resources, *, allocation_id: str | None = None, **how: Any
+    ) -> Allocation | Denied:
+        if allocation_id is None:
+            return await self._make(demand, allocation_id=None, **how)
+        async with self._turn(allocation_id):
+            return await self._make(demand, allocation_id=allocation_id, **how)
+
+    async def _make(self, demand: Resources, **how: Any) -> Allocation | Denied:
         decided = self.allocator.decide_allocation(demand, **how)
         if isinstance(decided, Denied) and not decided.permanent and how["holder"] != SCHEDULER:
             await self._recall_leases()
@@ -241,7 +264,7 @@ class ResourceAllocatorActor(Shell):
 
     def _tell_if_nodes_changed(self, found: dict[str, Any]) -> None:
         nodes = tuple(sorted(found["nodes"]))
-        if self._nodes and nodes != self._nodes:
+        if nodes != self._nodes:
             self._tell_scheduler()
         self._nodes = nodes
 
@@ -258,18 +281,28 @@ class ResourceAllocatorActor(Shell):
             await self._mend(repair)
 
     async def _mend(self, repair: Repair) -> None:
-        match repair.action:
-            case "remove":
-                await asyncio.to_thread(self.places.remove, repair.place)
-            case "create":
-                allocation = self.allocator.get_allocation(repair.allocation_id)
-                with contextlib.suppress(ClusterError):
-                    await asyncio.to_thread(self.places.create, allocation)
-            case "confirm":
-                self.allocator.confirm(repair.allocation_id)
-            case "abandon":
-                self.allocator.abandon(repair.allocation_id, repair.reason)
+        async with self._turn(repair.allocation_id):
+            # As it is now: it may have changed since the places were listed.
+            now = self._known(repair.allocation_id)
+            named = now is not None and now.place == repair.place
+            state = now.state if now is not None and named else None
+            match repair.action:
+                case "remove" if not named:
+                    await asyncio.to_thread(self.places.remove, repair.place)
+                case "create" if now is not None and state == "confirmed":
+                    with contextlib.suppress(ClusterError):
+                        await asyncio.to_thread(self.places.create, now)
+                case "confirm" if state == "pending":
+                    self.allocator.confirm(repair.allocation_id)
+                case "abandon" if state == "pending":
+                    self.allocator.abandon(repair.allocation_id, repair.reason)
         self._tell_scheduler()
+
+    def _known(self, allocation_id: str) -> Allocation | None:
+        try:
+            return self.allocator.get_allocation(allocation_id)
+        except UnknownId:
+            return None
 
     async def _measure_others(self) -> None:
         me = ray.get_runtime_context().get_node_id()

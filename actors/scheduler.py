@@ -8,14 +8,14 @@ executors of the former incarnation are ended first, so that no attempt runs bes
 from __future__ import annotations
 
 import asyncio
-import uuid
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any, ClassVar
 
 from ray import cloudpickle
 
-from actors.base import Shell, ask
+from actors.base import Shell, ask, call_id
 from actors.executors import Answer, Call, Function
 from actors.leases import IDLE_S, Leases
 from actors.pool import Pool
@@ -32,8 +32,12 @@ from balance.core.scheduler.events import (
 )
 from balance.core.scheduler.instructions import FinishTask
 from balance.core.scheduler.spec import ONE_CPU, TaskSpec
-from balance.errors import Conflict, InvalidValue, UnknownId
+from balance.core.scheduler.states import State
+from balance.errors import BalanceError, Conflict, InvalidValue, UnknownId
 from balance.types import Priority, Resources, check_number, check_priority
+
+FUNCTIONS_KEPT = 1000
+"""How many functions are kept in memory; the store has them all."""
 
 
 class SchedulerActor(Shell):
@@ -48,10 +52,10 @@ class SchedulerActor(Shell):
             self.log.info("event=executors_ended count=%d reason=restart", ended)
         self.journal = TaskJournal(self.store, self.commits)
         self.leases = Leases(self._look_again)
-        self.pool = Pool(self.deliver, self._function, self.leases)
+        self.pool = Pool(self.deliver, self._function, self.leases, epoch=self.fence.epoch)
         self.scheduler = TaskScheduler(clock=self.clock, executor=self.pool, journal=self.journal, nodes=())
         self.scheduler.on_finish(self._on_finish)
-        self._functions: dict[str, bytes] = {}
+        self._functions: OrderedDict[str, bytes] = OrderedDict()
         self._over: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._changed = asyncio.Event()
         self._view: dict[str, Any] = {"version": -1, "nodes": []}
@@ -61,13 +65,17 @@ class SchedulerActor(Shell):
 
     async def _begin(self) -> None:
         """Learn of the cluster, then take up what was queued and what was running."""
-        await self.cluster_changed(await ask("resource_allocator", "scheduler_view"))
+        await self.cluster_changed(await self.insist(self._view_of_allocator))
         found = self.scheduler.recover()
         if found:
             self.log.info("event=tasks_taken_up count=%d", found)
         self._ready.set()
         self._arm()
         self.spawn(self.every(IDLE_S, self.leases.give_back_idle))
+
+    async def _view_of_allocator(self) -> dict[str, Any]:
+        view: dict[str, Any] = await ask("resource_allocator", "scheduler_view", self.leases.prefix)
+        return view
 
     async def closed(self) -> None:
         """End the executors; queued and running tasks are taken up by the next start."""
@@ -138,7 +146,7 @@ class SchedulerActor(Shell):
         wait_s = check_number("delay", delay, minimum=0, what="number of seconds")
         function = Function.of(task)
         await self.submit_call(
-            f"{function.name}-{uuid.uuid4().hex[:12]}",
+            f"{function.name}-{call_id()}",
             function.call(*args, **kwargs),
             function.blob,
             demand=ONE_CPU.to_dict(),
@@ -181,19 +189,16 @@ class SchedulerActor(Shell):
             The id stands for another call.
         """
         await self._ready.wait()
-        known = self._known(task_id)
-        if known is not None:
-            if known != call.function:
-                raise Conflict(f"task {task_id!r} exists already and runs another function", task_id=task_id)
-            return {"status": "known", "task_id": task_id}
+        spec = _spec(task_id, name or call.name, demand, priority, options)
         if blob is not None:
             await self._keep_function(call, blob)
-        spec = TaskSpec(
-            task_id, name=name or call.name, demand=Resources.from_dict(demand), priority=priority, **options
-        )
-        self.scheduler.submit_many([(spec, call)])
+        known = await self._known(task_id)
+        if known is None:
+            self.scheduler.submit_many([(spec, call)])
+        elif known != call.function:
+            raise Conflict(f"task {task_id!r} exists already and runs another function", task_id=task_id)
         await self._acknowledge()
-        return {"status": "accepted", "task_id": task_id}
+        return {"status": "known" if known else "accepted", "task_id": task_id}
 
     async def run_call(self, task_id: str, call: Call, blob: bytes | None = None, **options: Any) -> dict[str, Any]:
         """Queue one call and wait for its end; see `submit_call` and `wait`."""
@@ -211,15 +216,19 @@ class SchedulerActor(Shell):
         while True:
             outcome = await self.outcome(task_id)
             if outcome["over"]:
+                await self.journal.durable()
                 return outcome
             await self._over[task_id].wait()
 
     async def outcome(self, task_id: str) -> dict[str, Any]:
         """Return how a task stands (the keys of `TaskStatus`), ``over`` and ``answer``; `UnknownId` if unknown."""
+        await self._ready.wait()
         try:
             found = self.scheduler.outcome(task_id)
         except UnknownId:
             return self._stored(task_id)
+        if found.status.status == State.COMPLETED and found.result is None:
+            return self._stored(task_id)  # taken up after a restart, without its result
         status = found.to_dict()
         answer = status.pop("result")
         return {**status, "over": found.done, "answer": answer if isinstance(answer, Answer) else None}
@@ -293,25 +302,32 @@ class SchedulerActor(Shell):
 
     # -- inside ------------------------------------------------------------------------------------
 
-    def _known(self, task_id: str) -> str | None:
-        """Return the function of a task that exists, an empty string if it is not kept, None if there is none."""
+    async def _known(self, task_id: str) -> str | None:
+        """Return the function of a task that exists, None if there is none."""
         task = self.scheduler.engine.state.tasks.get(task_id)
+        if task is not None and isinstance(task.call, Call):
+            return task.call.function
         if task is not None:
-            return task.call.function if isinstance(task.call, Call) else ""
+            await self.journal.durable()  # it is over, and which call it was is in the store alone
         with self.store.reading() as tx:
             row = tx.tasks.get(task_id)
-        return None if row is None else str(row["function_hash"] or "")
+        return None if row is None else str(row["function_hash"])
 
     async def _keep_function(self, call: Call, blob: bytes) -> None:
         if call.function not in self._functions:
             await self.commit(lambda tx: tx.tasks.put_functions({call.function: blob}))
-            self._functions[call.function] = blob
+            self._remember(call.function, blob)
 
     def _function(self, digest: str) -> bytes:
         if digest not in self._functions:
             with self.store.reading() as tx:
-                self._functions[digest] = tx.tasks.functions([digest])[digest]
+                self._remember(digest, tx.tasks.functions([digest])[digest])
         return self._functions[digest]
+
+    def _remember(self, digest: str, blob: bytes) -> None:
+        self._functions[digest] = blob
+        while len(self._functions) > FUNCTIONS_KEPT:
+            self._functions.popitem(last=False)
 
     async def _acknowledge(self) -> None:
         self._changed.set()
@@ -323,7 +339,7 @@ class SchedulerActor(Shell):
 
     async def _announce(self, finished: FinishTask) -> None:
         """Tell those who wait, once the end is on disk."""
-        await self.journal.durable()
+        await self.insist(self.journal.durable)
         level = "info" if finished.state == "completed" else "warning"
         getattr(self.log, level)(
             "event=task_over task_id=%s state=%s attempt=%d %s",
@@ -346,6 +362,20 @@ class SchedulerActor(Shell):
                 await self.journal.durable()
                 return
             await self._changed.wait()
+
+
+def _spec(task_id: str, name: str, demand: Mapping[str, Any], priority: int, options: Mapping[str, Any]) -> TaskSpec:
+    """Return the spec of a task whose options came as JSON values from a client."""
+    unknown = sorted(options.keys() - {field.name for field in fields(TaskSpec)})
+    if unknown:
+        raise InvalidValue("options", unknown, "names of attributes of balance.core.scheduler.spec.TaskSpec")
+    given = {"task_id": task_id, "name": name, "demand": demand, "priority": priority, **options}
+    try:
+        return TaskSpec.from_dict(given)
+    except BalanceError:
+        raise
+    except TypeError as error:
+        raise InvalidValue("options", dict(options), f"values that a task can have ({error})") from None
 
 
 def _devices(devices: Sequence[Sequence[int]] | None) -> tuple[tuple[int, int], ...] | None:

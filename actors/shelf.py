@@ -17,15 +17,21 @@ class RayShelf:
     """Holds payloads in Ray's object store; the data coordinator's actor owns them.
 
     A location is a name that any process of the cluster can `read`; Ray brings the bytes to its node once.
+
+    Parameters
+    ----------
+    epoch : int
+        Of the owner: the copies die with it, and no later one takes the name of one of them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, epoch: int = 0) -> None:
+        self._epoch = epoch
         self._held: dict[str, Any] = {}
         self._numbers = itertools.count(1)
 
     def put(self, data_id: str, payload: Payload) -> str:
         """Keep a payload and return its location; each call gives another one."""
-        location = f"objects:{next(self._numbers)}-{payload.digest[-12:]}/{data_id}"
+        location = f"objects:{self._epoch}-{next(self._numbers)}-{payload.digest[-12:]}/{data_id}"
         self._held[location] = ray.put(payload)
         return location
 

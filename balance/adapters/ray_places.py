@@ -11,7 +11,6 @@ Every method blocks for milliseconds and is called from a thread.
 from __future__ import annotations
 
 import contextlib
-from typing import Any
 
 from balance.adapters.host import HostProbe
 from balance.clock import Clock
@@ -55,31 +54,42 @@ class RayPlaces:
         self._clock: Clock = clock or default("clock")
 
     def create(self, allocation: Allocation, *, wait_s: float = 1.0) -> None:
-        """Reserve an allocation on its node; `ClusterError` if Ray has no room for it within `wait_s`."""
-        from ray._private.state import available_resources_per_node  # noqa: PLC0415 (Ray has no public call per node)
+        """Reserve an allocation on its node; `ClusterError` if Ray has no room for it within `wait_s`.
+
+        One that is there already, from a call whose caller died before it heard the answer, is taken over.
+        """
         from ray.util import placement_group, remove_placement_group  # noqa: PLC0415
+        from ray.util.placement_group import get_placement_group  # noqa: PLC0415
 
         wanted, node_id = bundle(allocation.demand), allocation.node_id or ""
         if not wanted:
             return
-        until = self._clock.now() + wait_s
-        while not _covers(available_resources_per_node().get(node_id, {}), wanted):
-            if self._clock.now() >= until:
-                raise ClusterError(f"Ray has no room for {wanted} on node {node_id[:8]}: another program holds it")
-            self._clock.sleep(0.005)
-        group = placement_group(
-            [wanted],
-            strategy="STRICT_PACK",
-            name=PREFIX + allocation.place,
-            lifetime="detached",
-            bundle_label_selector=[{NODE_LABEL: node_id}],
-        )
+        try:
+            group = get_placement_group(PREFIX + allocation.place)
+        except ValueError:
+            self._await_room(node_id, wanted, wait_s)
+            group = placement_group(
+                [wanted],
+                strategy="STRICT_PACK",
+                name=PREFIX + allocation.place,
+                lifetime="detached",
+                bundle_label_selector=[{NODE_LABEL: node_id}],
+            )
         if group.wait(timeout_seconds=max(1.0, wait_s)):
             return
         # Somebody was faster.  The group must have been created before it may be removed.
         if group.wait(timeout_seconds=30.0):
             remove_placement_group(group)
         raise ClusterError(f"Ray did not create the reservation of {wanted} on node {node_id[:8]} in time")
+
+    def _await_room(self, node_id: str, wanted: dict[str, float], wait_s: float) -> None:
+        from ray._private.state import available_resources_per_node  # noqa: PLC0415 (Ray has no public call per node)
+
+        until = self._clock.now() + wait_s
+        while not _covers(available_resources_per_node().get(node_id, {}), wanted):
+            if self._clock.now() >= until:
+                raise ClusterError(f"Ray has no room for {wanted} on node {node_id[:8]}: another program holds it")
+            self._clock.sleep(0.005)
 
     def remove(self, place: str) -> None:
         """Give a reservation back; nothing happens if there is none."""
