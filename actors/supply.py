@@ -214,7 +214,8 @@ class Supply:
     def stats(self) -> dict[str, Any]:
         """Return ``requested`` and ``failed`` (messages), and ``uses``: by data id who used it and when it is needed.
 
-        Each use has ``model_id``, ``next_use_at`` (POSIX seconds, or None: see `_Use.next_at`), ``fetch_s`` (measured) and ``aged`` (whether the copy is too old already).
+        Each use has ``model_id``, ``next_use_at`` (POSIX seconds, or None: see `_Use.next_at`), ``fetch_s``
+        (measured) and ``aged`` (whether the copy is too old already).
         """
         now = self._clock.now()
         return {
