@@ -147,8 +147,9 @@ class Cycle:
 
     def _over_by(self, earmark: Earmark, task: Task) -> bool:
         """Say whether `task`, started now, will have ended when the earmarked room is needed."""
-        longest_s = self._state.run_times.longest_s(task)
-        return longest_s is not None and self._state.now + longest_s <= earmark.shadow
+        now = self._state.now
+        longest_s = self._state.run_times.longest_s(task) if now < earmark.shadow else None
+        return longest_s is not None and now + longest_s <= earmark.shadow
 
     def _start(self, task: Task, room: Room) -> None:
         earmark = self._state.earmark_on(room) if self._state.earmarks else None
