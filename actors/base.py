@@ -36,10 +36,10 @@ def peer(role: str) -> Any:
     return _handles[role]
 
 
-async def ask(role: str, method: str, *args: Any, timeout_s: float | None = CALL_TIMEOUT_S, **kwargs: Any) -> Any:
-    """Call `method` of another actor and await its answer; None waits for ever."""
+async def ask(role: str, method: str, *args: Any, patience_s: float | None = CALL_TIMEOUT_S, **kwargs: Any) -> Any:
+    """Call `method` of another actor and await its answer for at most `patience_s` seconds; None waits for ever."""
     call = getattr(peer(role), method).remote(*args, **kwargs)
-    return await (call if timeout_s is None else asyncio.wait_for(call, timeout_s))
+    return await (call if patience_s is None else asyncio.wait_for(call, patience_s))
 
 
 def call_id() -> str:

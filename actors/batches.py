@@ -318,7 +318,7 @@ class BatchesActor(Shell):
                 priority=priority,
                 reservation=reservation_of(model.model_id),
                 name=f"{model.model_id}[{len(batch.requests)}]",
-                timeout_s=None,
+                patience_s=None,
             )
         finally:
             await self.supply.release(task_id)

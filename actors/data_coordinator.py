@@ -189,7 +189,7 @@ class DataCoordinatorActor(Shell):
             await ask(
                 "sync_coordinator", "register_sync_task", sync_id, known["source"], destination, known["declared_bytes"]
             )
-            outcome = await ask("sync_coordinator", "execute_sync", sync_id, timeout_s=None)
+            outcome = await ask("sync_coordinator", "execute_sync", sync_id, patience_s=None)
         else:
             hold = Hold(self.role, sync_id, data_id)
             placed = await self.hold_data(*hold)
@@ -204,7 +204,7 @@ class DataCoordinatorActor(Shell):
                     known["source"],
                     payload.data,
                     destination,
-                    timeout_s=None,
+                    patience_s=None,
                 )
             finally:
                 self._leave(hold)

@@ -44,7 +44,7 @@ class MonitoringActor(Shell):
 
     async def measure(self) -> None:
         """Ask everyone once and record what they say; who does not answer is recorded as a problem."""
-        answers = await asyncio.gather(*(ask(role, "stats", timeout_s=5.0) for role in ASKED), return_exceptions=True)
+        answers = await asyncio.gather(*(ask(role, "stats", patience_s=5.0) for role in ASKED), return_exceptions=True)
         seen: dict[str, Any] = {"at": self.clock.wall()}
         for role, answer in zip(ASKED, answers, strict=True):
             if isinstance(answer, BaseException):

@@ -29,7 +29,7 @@ class OperationCoordinatorActor(Shell):
     ) -> dict[str, Any]:
         """As `OperationCoordinator.execute_task`; many may wait at once."""
         await self._submit(task_id, task_func, cpu_demand, memory_demand, priority)
-        return _report(await ask("scheduler", "wait", task_id, timeout_s=None))
+        return _report(await ask("scheduler", "wait", task_id, patience_s=None))
 
     async def submit_task(
         self,
