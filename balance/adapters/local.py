@@ -6,7 +6,7 @@ import time
 import traceback
 from collections import deque
 
-from balance.core.scheduler.events import Event, TaskFailed, TaskFinished, TaskStarted
+from balance.core.scheduler.events import Event, TaskFailed, TaskFinished
 from balance.core.scheduler.instructions import StartTask
 
 
@@ -25,7 +25,7 @@ class InlineExecutor:
     >>> start = StartTask("t", 1, "n", (), Resources.demand(cpu=1))
     >>> executor.start(start, Call(divmod, (7, 2)))
     >>> [type(event).__name__ for event in executor.wait(0)]
-    ['TaskStarted', 'TaskFinished']
+    ['TaskFinished']
     >>> executor.start(start, Call(exit, (3,)))
     >>> executor.wait(0)[-1].error_type
     'SystemExit'
@@ -39,7 +39,6 @@ class InlineExecutor:
     def start(self, instruction: StartTask, call: object) -> None:
         """Run `call` and keep what became of it for `wait`."""
         task_id, attempt = instruction.task_id, instruction.attempt
-        self._events.append(TaskStarted(task_id, attempt))
         began = time.perf_counter()
         try:
             if not callable(call):

@@ -132,8 +132,20 @@ class EngineMachine(RuleBasedStateMachine):
         reservation=st.sampled_from([None, None, "held"]),
         expected=st.sampled_from([None, 1.0, 3.0]),
     )
-    def submit(
-        self, demand, priority, tenant, delay, deadline, timeout, errors, preemptible, idempotent, after, reservation, expected
+    def submit(  # noqa: PLR0917 (Hypothesis passes one argument for each thing that varies)
+        self,
+        demand,
+        priority,
+        tenant,
+        delay,
+        deadline,
+        timeout,
+        errors,
+        preemptible,
+        idempotent,
+        after,
+        reservation,
+        expected,
     ) -> None:
         known = [task_id for task_id in self.submitted if task_id in self.engine.state.tasks]
         task_id = f"t{len(self.submitted)}"
@@ -164,7 +176,13 @@ class EngineMachine(RuleBasedStateMachine):
     def submit_gang(self, size, demand, priority, lacking) -> None:
         gang_id = f"g{len(self.submitted)}"
         specs = [
-            TaskSpec(f"t{len(self.submitted) + n}", demand=demand, priority=priority, gang_id=gang_id, gang_size=size + lacking)
+            TaskSpec(
+                f"t{len(self.submitted) + n}",
+                demand=demand,
+                priority=priority,
+                gang_id=gang_id,
+                gang_size=size + lacking,
+            )
             for n in range(size)
         ]
         self.submitted += [spec.task_id for spec in specs]

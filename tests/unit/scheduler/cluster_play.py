@@ -16,7 +16,7 @@ from balance.core.scheduler.events import (
 )
 from balance.core.scheduler.instructions import FinishTask, Instruction, StartTask, StopTask
 from balance.core.scheduler.policy import SchedulingPolicy
-from balance.core.scheduler.spec import TaskSpec
+from balance.core.scheduler.spec import ONE_CPU, TaskSpec
 from balance.types import Resources
 
 
@@ -38,7 +38,7 @@ class Play:
                 self.starts[instruction.task_id] = instruction
         return [line for instruction in out if (line := brief(instruction))]
 
-    def submit(self, task_id: str, demand: Resources = Resources(cpu_milli=1000), **options: Any) -> list[str]:
+    def submit(self, task_id: str, demand: Resources = ONE_CPU, **options: Any) -> list[str]:
         return self.tell(TaskSubmitted(TaskSpec(task_id, demand=demand, **options)))
 
     def finish(self, task_id: str, result: object = None, **facts: Any) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from cluster_play import Play, need, room
 
 from balance.core.scheduler.events import (
     NodeJoined,
@@ -20,7 +21,6 @@ from balance.core.scheduler.instructions import FinishTask, WakeAt
 from balance.core.scheduler.retry import RetryPolicy
 from balance.core.scheduler.spec import TaskSpec
 from balance.errors import Conflict, DependencyCycle, InvalidTransition, InvalidValue, UnknownId
-from cluster_play import Play, need, room
 
 ONE = ("n1", room(cpu=1))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from cluster_play import Play, need, room
 
 from balance.core.scheduler.events import (
     CapacityChanged,
@@ -16,7 +17,6 @@ from balance.core.scheduler.events import (
 from balance.core.scheduler.policy import Tenant
 from balance.core.scheduler.spec import TaskSpec
 from balance.errors import Conflict
-from cluster_play import Play, need, room
 
 # ---------------------------------------------------------------- reservation and backfill
 
@@ -71,6 +71,20 @@ def test_a_wrong_guess_can_not_starve_the_reservation():
                 order.append(line.split()[1])
                 running.append((order[-1], end + 10.0))
     assert order.index("big") == 2, order
+
+
+def test_what_runs_beyond_the_promised_moment_does_not_count_as_free_then():
+    """Beside a long runner only what leaves room for the reservation even then may start."""
+    play = Play(("n1", room(cpu=4)))
+    play.submit("long", need(cpu=1), expected_run_s=1000.0)
+    play.submit("short", need(cpu=2), expected_run_s=10.0)
+    play.submit("big", need(cpu=3))
+    play.now = 1.0
+    assert play.submit("unknown", need(cpu=1), name="never seen before") == []
+    play.now = 10.0
+    assert play.finish("short") == ["short completed", "start big on n1"]
+    play.submit("big2", need(cpu=2))
+    assert play.submit("third", need(cpu=1), name="never seen before") == []
 
 
 def test_what_is_free_elsewhere_is_used_while_room_is_kept():
@@ -173,6 +187,13 @@ def test_a_gang_starts_together_over_nodes_or_not_at_all():
     assert {play.state(i) for i in ("g0", "g1", "g2")} == {"running"}
 
 
+def test_a_gang_that_does_not_fit_keeps_nobody_else_from_starting():
+    """Placing it on trial leaves no trace: what fits beside nothing of it starts."""
+    play = Play(("n1", room(cpu=2)))
+    assert gang(play, ["g0", "g1", "g2"], need(cpu=1)) == []
+    assert play.submit("small", need(cpu=1), priority=1) == ["start small on n1"]
+
+
 def test_an_incomplete_gang_waits():
     """The last member to come starts all."""
     play = Play(("n1", room(cpu=4)))
@@ -241,9 +262,7 @@ def run_shares(play, tenants, seconds):
 
 def test_shares_follow_the_weights():
     """Weights 1:2:4 and endless work: shares within 3 %."""
-    play = Play(
-        ("n1", room(cpu=14)), tenants=(Tenant("a", weight=1), Tenant("b", weight=2), Tenant("c", weight=4))
-    )
+    play = Play(("n1", room(cpu=14)), tenants=(Tenant("a", weight=1), Tenant("b", weight=2), Tenant("c", weight=4)))
     done = run_shares(play, ["a", "b", "c"], 30)
     total = sum(done.values())
     for tenant, weight in (("a", 1), ("b", 2), ("c", 4)):

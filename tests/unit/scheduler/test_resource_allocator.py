@@ -1,0 +1,226 @@
+"""`ResourceAllocator`: exact, visible, recoverable."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from balance.adapters.places import LocalPlaces
+from balance.clock import FakeClock
+from balance.core.scheduler import ResourceAllocator
+from balance.core.scheduler.allocation import Allocation, Denied, PlaceFact
+from balance.core.scheduler.node_facts import NodeFacts, NodeUse
+from balance.errors import ClusterError, Conflict, InvalidValue, UnknownId
+from balance.types import Resources
+
+GIB = 2**30
+
+
+class Lab:
+    """Two nodes that a test may change."""
+
+    def __init__(self):
+        self.there = [
+            NodeFacts("n1", Resources.capacity(cpu=4, memory=8 * GIB, gpu=2), object_store_bytes=GIB),
+            NodeFacts("n2", Resources.capacity(cpu=8, memory=8 * GIB), used=NodeUse(cpu=1.5, memory_bytes=GIB)),
+        ]
+
+    def nodes(self):
+        return list(self.there)
+
+
+class Book:
+    """An allocation journal in a dict."""
+
+    def __init__(self):
+        self.kept = {}
+
+    def record(self, changes):
+        for name, data in changes:
+            if data is None:
+                del self.kept[name]
+            else:
+                self.kept[name] = json.loads(json.dumps(data))
+
+    def load(self):
+        return list(self.kept.values())
+
+
+class Refusing(LocalPlaces):
+    """Ray saying no at commit."""
+
+    def create(self, allocation):
+        raise ClusterError("the placement group was not created in time")
+
+
+@pytest.fixture
+def lab():
+    return Lab()
+
+
+@pytest.fixture
+def places():
+    return LocalPlaces()
+
+
+@pytest.fixture
+def allocator(lab, places):
+    made = ResourceAllocator(probe=lab, places=places, clock=FakeClock())
+    yield made
+    made.validate()
+
+
+def test_an_allocation_is_seen_by_everyone_until_it_is_released(allocator, places):
+    """In the ledger, in the cluster, in the accounts; released, it is gone from all three."""
+    got = allocator.allocate_resources(1.5, GIB, 0.5)
+    json.dumps(got)
+    assert (got["status"], got["node_id"], got["devices"], got["cpu"]) == ("allocated", "n1", [0], 1.5)
+    assert [fact.node_id for fact in places.facts()] == ["n1"]
+    seen = allocator.get_system_resources()
+    json.dumps(seen)
+    assert seen["cluster"]["reserved"] == {"cpu": 1.5, "memory": GIB, "gpu": 0.5, "object_store": 0}
+    assert seen["nodes"]["n1"]["devices"] == {"0": 0.5, "1": 1.0}
+    assert seen["nodes"]["n2"]["used"]["cpu"] == 1.5
+    assert seen["cluster"]["total"]["cpu"] == 12.0
+    assert allocator.release_allocation(got["allocation_id"]) == {
+        "status": "released",
+        "allocation_id": got["allocation_id"],
+    }
+    assert allocator.release_allocation(got["allocation_id"])["status"] == "not_held"
+    assert places.facts() == []
+    assert allocator.get_system_resources()["cluster"]["available"]["cpu"] == 12.0
+
+
+def test_a_refusal_says_what_lacks_where_and_for_how_long(allocator):
+    """Busy now and impossible ever are told apart; the fraction that no device holds is refused."""
+    for _ in range(2):
+        allocator.allocate_resources(0, 0, 0.7)
+    busy = allocator.allocate_resources(1, 0, 0.4)
+    assert (busy["status"], busy["resource"], busy["permanent"]) == ("denied", "gpu", False)
+    assert busy["lacking"] == pytest.approx(0.1)
+    assert busy["largest_possible"]["gpu"] == pytest.approx(0.6)
+    never = allocator.allocate_resources(9, 0)
+    assert (never["permanent"], never["resource"], never["lacking"], never["node_id"]) == (True, "cpu", 1.0, "n2")
+    assert allocator.can_allocate_resources(1, 0, 0.3) is True
+    assert allocator.can_allocate_resources(1, 0, 0.4) is False
+
+
+@pytest.mark.parametrize("wrong", [(-1, 0, 0), (float("nan"), 0, 0), (1, -5, 0), (1, 0, 1.5), ("many", 0, 0)])
+def test_a_demand_that_makes_no_sense_raises(allocator, wrong):
+    """And allocates nothing."""
+    with pytest.raises(InvalidValue):
+        allocator.allocate_resources(*wrong)
+    with pytest.raises(InvalidValue):
+        allocator.can_allocate_resources(*wrong)
+    assert allocator.list_allocations() == []
+
+
+def test_the_same_id_for_the_same_is_the_same(allocator):
+    """A client that repeats a call after a lost answer changes nothing; another demand is a conflict."""
+    demand = Resources.demand(cpu=1)
+    first = allocator.allocate(demand, holder="whisper", allocation_id="w", kind="reservation")
+    assert allocator.allocate(demand, holder="whisper", allocation_id="w", kind="reservation") == first
+    with pytest.raises(Conflict):
+        allocator.allocate(Resources.demand(cpu=2), holder="whisper", allocation_id="w", kind="reservation")
+    with pytest.raises(UnknownId):
+        allocator.allocate(demand, holder="whisper", node_id="n9")
+    assert len(allocator.list_allocations("whisper")) == 1
+
+
+def test_what_the_cluster_refuses_is_given_back(lab):
+    """Ray has the last word at commit: the ledger follows."""
+    allocator = ResourceAllocator(probe=lab, places=Refusing(), clock=FakeClock())
+    refused = allocator.allocate(Resources.demand(cpu=4), holder="m")
+    assert isinstance(refused, Denied) and "placement group" in refused.reason
+    assert allocator.get_system_resources()["cluster"]["reserved"]["cpu"] == 0
+    allocator.validate()
+
+
+def test_between_decision_and_confirmation_nobody_else_gets_it(allocator):
+    """Decide and reserve are one step; abandoning undoes both."""
+    first = allocator.decide_allocation(Resources.demand(cpu=8), holder="a")
+    assert isinstance(first, Allocation) and first.state == "pending"
+    assert isinstance(allocator.decide_allocation(Resources.demand(cpu=5), holder="b"), Denied)
+    allocator.abandon(first.allocation_id, "took too long")
+    assert isinstance(allocator.decide_allocation(Resources.demand(cpu=5), holder="b"), Allocation)
+
+
+def test_resizing_makes_a_new_place_and_then_removes_the_old(allocator, places):
+    """Placement groups can't change size; a denied resize leaves everything as it was."""
+    lease = allocator.allocate(Resources.demand(cpu=2), holder="scheduler", node_id="n1", kind="lease")
+    grown = allocator.resize(lease.allocation_id, Resources.demand(cpu=4))
+    assert (grown.state, grown.generation, grown.demand.cpu) == ("confirmed", 2, 4.0)
+    assert [fact.place for fact in places.facts()] == [grown.place]
+    denied = allocator.resize(lease.allocation_id, Resources.demand(cpu=5))
+    assert isinstance(denied, Denied)
+    assert allocator.get_allocation(lease.allocation_id) == grown
+    assert allocator.resize(lease.allocation_id, Resources.demand(cpu=4)) == grown
+
+
+def test_a_quota_limits_what_one_holder_has(allocator):
+    """In all; other holders are not concerned."""
+    allocator.set_quota("greedy", Resources.capacity(cpu=3, memory=GIB))
+    assert isinstance(allocator.allocate(Resources.demand(cpu=2), holder="greedy"), Allocation)
+    denied = allocator.allocate(Resources.demand(cpu=2), holder="greedy")
+    assert (denied.resource, denied.lacking) == ("cpu", 1.0)
+    assert isinstance(allocator.allocate(Resources.demand(cpu=2), holder="modest"), Allocation)
+
+
+def test_a_lost_node_takes_its_allocations_and_the_ledger_follows_when_ray_moves_them(allocator, lab):
+    """Lost, then found again on the node where Ray has put the place."""
+    held = allocator.allocate(Resources.demand(cpu=2), holder="m", node_id="n1")
+    lab.there = [lab.there[1]]
+    assert [each.state for each in allocator.sync_nodes(lab.nodes())] == ["lost"]
+    assert allocator.get_allocation(held.allocation_id).node_id is None
+    repairs = allocator.reconcile([PlaceFact(held.place, "n2", created=True)])
+    assert [(repair.action, repair.node_id) for repair in repairs] == [("moved", "n2")]
+    assert allocator.get_allocation(held.allocation_id).node_id == "n2"
+    assert allocator.get_system_resources()["nodes"]["n2"]["reserved"]["cpu"] == 2.0
+    allocator.release_allocation(held.allocation_id)
+
+
+def test_the_janitor_finds_what_does_not_agree(lab, places):
+    """Orphans are removed, the missing created, the forgotten confirmed or abandoned; the rest is left alone."""
+    clock = FakeClock()
+    allocator = ResourceAllocator(probe=lab, places=places, clock=clock)
+    gone = allocator.allocate(Resources.demand(cpu=1), holder="gone", allocation_id="gone")
+    never = allocator.decide_allocation(Resources.demand(cpu=1), holder="never", allocation_id="never")
+    silent = allocator.decide_allocation(Resources.demand(cpu=1), holder="silent", allocation_id="silent")
+    facts = [
+        PlaceFact(silent.place, silent.node_id, created=True),
+        PlaceFact("orphan.1", "n1", created=True),
+        PlaceFact("unborn.1", None, created=False),
+    ]
+    first = {(repair.place, repair.action) for repair in allocator.reconcile(facts)}
+    assert first == {(gone.place, "create"), ("orphan.1", "remove")}
+    clock.advance(61.0)
+    later = {(repair.place, repair.action) for repair in allocator.reconcile(facts)}
+    assert later == first | {(never.place, "abandon"), (silent.place, "confirm")}
+
+
+def test_after_a_restart_everything_is_held_as_before(lab, places):
+    """From the journal; what lay on a node that is gone is lost until the janitor finds it."""
+    clock, book = FakeClock(), Book()
+    first = ResourceAllocator(probe=lab, places=places, clock=clock, journal=book)
+    kept = first.allocate(Resources.demand(cpu=2, gpu=0.5), holder="m", node_id="n1")
+    moved = first.allocate(Resources.demand(cpu=2), holder="m", node_id="n2")
+    first.release_allocation(first.allocate(Resources.demand(cpu=1), holder="m").allocation_id)
+    lab.there = [lab.there[0]]
+    second = ResourceAllocator(probe=lab, places=places, clock=clock, journal=book)
+    assert second.recover() == 2
+    assert second.get_allocation(kept.allocation_id) == kept
+    assert second.get_allocation(moved.allocation_id).state == "lost"
+    assert second.get_system_resources()["nodes"]["n1"]["devices"] == {"0": 0.5, "1": 1.0}
+    second.validate()
+
+
+def test_it_works_on_this_host_without_any_argument():
+    """The host is the node; its use is measured."""
+    allocator = ResourceAllocator()
+    seen = allocator.get_system_resources()
+    assert seen["status"] == "ok"
+    assert seen["cluster"]["total"]["cpu"] > 0
+    assert 0 < seen["cluster"]["used"]["memory"] <= seen["cluster"]["total"]["memory"] * 64
+    got = allocator.allocate_resources(0.1, 1024)
+    assert got["status"] == "allocated"
