@@ -1,18 +1,17 @@
-"""The command line: ``balance up | status | actors | submit | explain | demo | replay | down``.
+"""Keep many AI models and the data that feeds them in balance on one Ray cluster.
 
-Every command ends with exit code 0, or with one line that says what is wrong and what to do, and a code
-that is not 0 (1 for what Balance found, 2 for a wrong command line, 130 for Ctrl-C).
+Try 'balance demo', or begin with 'balance up'.  What goes wrong is said in one line; the exit code is then
+1 (what Balance found), 2 (a wrong command line) or 130 (interrupted).
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import signal
-import subprocess
 import sys
-import threading
-import time
+import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,22 +22,34 @@ from rich.table import Table
 from balance import __version__
 from balance.config import Settings
 from balance.errors import BalanceError, ClusterError, InvalidValue
+from balance.types import check_id, check_number, check_priority
 
 if TYPE_CHECKING:
-    from actors.system import Record
+    from actors.record import Record
 
-app = typer.Typer(
-    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__
-)
-out = Console()
-err = Console(stderr=True)
+UsageError: Any = typer.BadParameter.__base__
+"""What typer raises for a wrong command line; it does not export the name."""
 
-StateDir = Annotated[str | None, typer.Option(help="Where durable state lives (default: ~/.local/state/balance).")]
-Address = Annotated[str | None, typer.Option(help="A Ray cluster that runs already (default: RAY_ADDRESS, else ours).")]
-NumCpus = Annotated[float | None, typer.Option(min=0, help="Cores that Ray may use (default: all).")]
-NumGpus = Annotated[
-    float | None, typer.Option(min=0, help="GPUs that Ray may use; may be logical (default: those there are).")
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__)
+# Into a pipe or a file nothing is cut or wrapped.
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+
+StateDir = Annotated[
+    str | None,
+    typer.Option(metavar="DIR", help="Durable state (default: BALANCE_STATE_DIR, or ~/.local/state/balance)."),
 ]
+Address = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="A Ray cluster that runs, or 'auto' (default: RAY_ADDRESS, or our own)."),
+]
+NumCpus = Annotated[
+    float | None, typer.Option(metavar="CORES", min=0, help="Cores that Ray may use (default: all there are).")
+]
+NumGpus = Annotated[
+    float | None, typer.Option(metavar="GPUS", min=0, help="GPUs that Ray may use (default: all there are).")
+]
+Report = Annotated[Path, typer.Option(metavar="DIR", help="Where the report goes.")]
 
 
 def _settings(state_dir: str | None) -> Settings:
@@ -53,124 +64,89 @@ def up(
     num_gpus: NumGpus = None,
     dashboard: Annotated[bool, typer.Option(help="Start Ray's dashboard.")] = True,
     dashboard_port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Its port; 0 lets Ray choose (8265 if free).")
+        int, typer.Option(metavar="PORT", min=0, max=65535, help="Its port; 0 lets Ray choose (8265 if free).")
     ] = 0,
     block: Annotated[bool, typer.Option("--block", help="Stay in the foreground until Ctrl-C.")] = False,
 ) -> None:
     """Start Ray and every actor, or attach to what runs already."""
-    from actors import system  # noqa: PLC0415 (psutil and friends: only the commands that need a cluster pay)
+    from actors import checks, host, record  # noqa: PLC0415 (psutil: only the commands that need a cluster pay)
 
     settings = _settings(state_dir)
-    where = address or os.environ.get("RAY_ADDRESS")
+    found = record.read_record(settings)
+    where = address or os.environ.get("RAY_ADDRESS") or (found.address if found and not found.owned else None)
     if where:
-        joined = system.System.attach(settings, where, start_actors=True)
-        _show_up(joined.record, "attached to the Ray cluster that runs")
+        _up_on(settings, where, block)
+    elif found is not None:
         if block:
-            _until_signalled()
-            joined.stop(drain_s=30)
-        return
-    record = system.read_record(settings)
-    if record is not None:
-        if not record.owned or block:
-            raise ClusterError(
-                f"Balance runs already on {settings.state_dir}; see 'balance status', stop it with 'balance down'"
-            )
-        _show_up(record, "runs already")
-        return
-    if block:
-        _host(settings, num_cpus, num_gpus, dashboard, dashboard_port)
+            raise ClusterError(f"Balance runs already on {settings.state_dir}; stop it with 'balance down' first")
+        _up_again(settings)
     else:
         settings.writable_state_dir()
         if dashboard and dashboard_port:
-            system.check_port_free(dashboard_port, "Ray's dashboard")
-        _show_up(_start_host(settings, num_cpus, num_gpus, dashboard, dashboard_port), "is up")
+            checks.check_port_free(dashboard_port, "Ray's dashboard")
+        options: dict[str, Any] = {"num_cpus": num_cpus, "num_gpus": num_gpus}
+        options |= {"dashboard": dashboard, "dashboard_port": dashboard_port}
+        if block:
+            _over(host.serve(settings, options, lambda made: _show_up(made, "is up; Ctrl-C stops it")))
+        else:
+            with out.status("starting Ray and the actors ..."):
+                made = host.start(settings, options)
+            _show_up(made, "is up")
 
 
-def _host(
-    settings: Settings, num_cpus: float | None, num_gpus: float | None, dashboard: bool, dashboard_port: int
-) -> None:
-    """Own a local cluster until a signal comes: what ``up --block`` is, and what ``up`` starts behind itself."""
-    from actors import system  # noqa: PLC0415
+def _up_on(settings: Settings, where: str, block: bool) -> None:
+    """Be a guest on a cluster that somebody else has started."""
+    from actors import host, system  # noqa: PLC0415
 
-    with system.host_lock(settings) as free:
-        if not free:
-            raise ClusterError(
-                f"another 'balance up' is starting on {settings.state_dir}; wait for it, see 'balance status'"
-            )
-        started = system.System.launch(
-            settings, num_cpus=num_cpus, num_gpus=num_gpus, dashboard=dashboard, dashboard_port=dashboard_port
-        )
-        _show_up(started.record, "is up; Ctrl-C stops it")
-        try:
-            _until_signalled()
-        finally:
-            started.stop(drain_s=30)
-        out.print("stopped")
+    settings.writable_state_dir()
+    with out.status("starting the actors ..."):
+        joined = system.System.attach(settings, where, start_actors=True)
+    _show_up(joined.record, "is up")
+    if block:
+        _over(host.stay(joined))
 
 
-def _until_signalled() -> None:
-    told = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: told.set())
-    while not told.wait(3600):
-        pass
+def _up_again(settings: Settings) -> None:
+    from actors import host, system  # noqa: PLC0415
+
+    with out.status("looking for the actors ..."):
+        record = host.wait_until_ready(settings)
+        system.running(settings, record.address)
+        from actors import client  # noqa: PLC0415 (imports Ray, which has to know by now whether to send a token)
+
+        answers = client.actors()
+    _show_up(record, "runs already", answers)
 
 
-def _start_host(
-    settings: Settings, num_cpus: float | None, num_gpus: float | None, dashboard: bool, dashboard_port: int
-) -> Record:
-    """Start ``up --block`` in a session of its own and wait until every actor has answered."""
-    from actors import system  # noqa: PLC0415
-
-    log = Path(settings.state_dir) / "host.log"
-    command = [sys.executable, "-m", "actors.cli", "up", "--block", "--state-dir", settings.state_dir]
-    command += [f"--num-cpus={num_cpus}"] if num_cpus is not None else []
-    command += [f"--num-gpus={num_gpus}"] if num_gpus is not None else []
-    command += [f"--dashboard-port={dashboard_port}"] if dashboard else ["--no-dashboard"]
-    with log.open("w") as sink:
-        host = subprocess.Popen(  # noqa: S603 (our own module, by this interpreter)
-            command, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    try:
-        with out.status("starting Ray and the actors ..."):
-            while host.poll() is None:
-                record = system.read_record(settings)
-                if record is not None and record.host_pid == host.pid:
-                    return record
-                time.sleep(0.05)
-    except BaseException:
-        host.terminate()
-        host.wait()
-        raise
-    said = log.read_text(errors="replace").strip()
-    if said.startswith("error: "):
-        raise ClusterError(said.removeprefix("error: "))
-    raise ClusterError(f"the host process ended with code {host.returncode}; its log: {log}\n{said[-2000:]}")
+def _over(outcome: dict[str, Any]) -> None:
+    if outcome["left"]:
+        out.print(f"{outcome['left']} tasks had not ended; their records are kept for the next 'balance up'")
+    out.print("Balance is down")
 
 
-def _show_up(record: Record, what: str) -> None:
+def _show_up(record: Record, what: str, answers: Sequence[dict[str, Any]] | None = None) -> None:
     out.print(f"[bold]Balance {record.version}[/bold] {what} at [bold]{record.address}[/bold]")
-    _show_actors(record.actors)
+    _show_actors(record.actors if answers is None else answers)
     if record.dashboard_url:
-        out.print(f"dashboard  {record.dashboard_url}  (its token: 'ray get-auth-token')")
-    out.print(
-        'python     ray.init("auto"); ray.get_actor("operation_coordinator", namespace="balance")', soft_wrap=True
-    )
+        out.print(f"dashboard  {record.dashboard_url}  (token: ray get-auth-token)", soft_wrap=True)
+    out.print('python     ray.init("auto"); ray.get_actor("scheduler", namespace="balance")', markup=False)
 
 
-def _show_actors(answers: list[dict[str, Any]]) -> None:
+def _show_actors(answers: Sequence[dict[str, Any]]) -> None:
     from actors.roles import ROLES  # noqa: PLC0415
 
     does = {role.name: role.does for role in ROLES}
-    table = Table("actor", "state", "pid", "node", "starts", "what it does", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title in ("actor", "state", "pid", "starts"):
+        table.add_column(title, no_wrap=True, justify="left" if title in {"actor", "state"} else "right")
+    table.add_column("what it does")
     for answer in answers:
         state = answer["state"]
-        colour = "green" if state == "ready" else "yellow" if state == "closing" else "red"
+        colour = {"ready": "green", "busy": "green", "closing": "yellow"}.get(state, "red")
         table.add_row(
             answer["role"],
             f"[{colour}]{state}[/{colour}]",
             str(answer.get("pid", "")),
-            str(answer.get("node_id", ""))[:8],
             str(answer.get("epoch", "")),
             does.get(answer["role"], "runs tasks"),
         )
@@ -179,58 +155,60 @@ def _show_actors(answers: list[dict[str, Any]]) -> None:
 
 @app.command()
 def status(
-    address: Address = None, state_dir: StateDir = None, as_json: Annotated[bool, typer.Option("--json")] = False
+    address: Address = None,
+    state_dir: StateDir = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Show what runs, what waits and what is held."""
-    from actors import client  # noqa: PLC0415
-
-    _connect(state_dir, address)
-    overview = client.overview()
+    """Show what runs, what waits and what is held; exit code 1 if an actor is missing."""
+    with _asking(state_dir, address) as client:
+        overview = client.overview()
     if as_json:
         out.print_json(json.dumps(overview))
-        return
-    _show_actors(overview["actors"])
-    table = Table(box=None, show_header=False, pad_edge=False)
-    for name, value in overview["figures"].items():
-        table.add_row(name, str(value))
-    out.print(table)
-    if any(answer["state"] != "ready" for answer in overview["actors"]):
+    else:
+        _show_actors(overview["actors"])
+        table = Table(box=None, show_header=False, pad_edge=False)
+        for name, value in overview["figures"].items():
+            table.add_row(name, str(value))
+        out.print()
+        out.print(table)
+    if any(answer["state"] not in {"ready", "busy"} for answer in overview["actors"]):
         raise typer.Exit(1)
 
 
 @app.command()
 def actors(address: Address = None, state_dir: StateDir = None) -> None:
     """List the actors, executors included, with their state."""
-    from actors import client  # noqa: PLC0415
-
-    _connect(state_dir, address)
-    _show_actors(client.actors())
+    with _asking(state_dir, address) as client:
+        answers = client.actors()
+    _show_actors(answers)
 
 
 @app.command()
 def submit(
-    function: Annotated[str, typer.Argument(help="module:function or path/to/file.py:function")],
-    arguments: Annotated[list[str] | None, typer.Argument(help="Arguments, as JSON or plain words.")] = None,
-    cpu: Annotated[float, typer.Option(help="Cores.")] = 1.0,
-    memory: Annotated[str, typer.Option(help="Bytes, or 512MiB, 2GB ...")] = "0",
-    priority: Annotated[int, typer.Option(help="1 CRITICAL ... 5 BACKGROUND.")] = 3,
-    task_id: Annotated[str | None, typer.Option("--id", help="The task's id (default: made up).")] = None,
+    function: Annotated[str, typer.Argument(metavar="FUNCTION", help="module:function, or path/to/file.py:function")],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[ARGUMENT]...", help="As JSON, or plain words.")
+    ] = None,
+    cpu: Annotated[float, typer.Option(metavar="CORES", help="How many it needs.")] = 1.0,
+    memory: Annotated[str, typer.Option(metavar="BYTES", help="Also 512MiB, 2GB ...")] = "0",
+    priority: Annotated[int, typer.Option(metavar="1-5", help="1 CRITICAL ... 5 BACKGROUND.")] = 3,
+    task_id: Annotated[str | None, typer.Option("--id", metavar="ID", help="The task's id (default: made up).")] = None,
     address: Address = None,
     state_dir: StateDir = None,
 ) -> None:
     """Run one Python function on the cluster and print its outcome as JSON."""
-    from actors import client  # noqa: PLC0415
+    from actors.functions import load_function  # noqa: PLC0415
 
-    call = client.load_function(function)
-    _connect(state_dir, address)
-    outcome = client.execute(
-        call,
-        [_argument(a) for a in arguments or []],
-        cpu=cpu,
-        memory=_bytes(memory),
-        priority=priority,
-        task_id=task_id,
-    )
+    call = load_function(function)
+    given = [_argument(text) for text in arguments or []]
+    wants: dict[str, Any] = {
+        "cpu": check_number("cpu", cpu, minimum=0, what="number of cores"),
+        "memory": _bytes(memory),
+        "priority": check_priority(priority),
+        "task_id": task_id if task_id is None else check_id("id", task_id),
+    }
+    with _asking(state_dir, address) as client:
+        outcome = client.execute(call, given, **wants)
     out.print_json(json.dumps(outcome, default=repr))
     if outcome["status"] != "completed":
         raise typer.Exit(1)
@@ -238,48 +216,50 @@ def submit(
 
 @app.command()
 def explain(
-    last: Annotated[int, typer.Option(min=1, help="How many plans.")] = 5,
+    last: Annotated[int, typer.Option(metavar="PLANS", min=1, help="How many.")] = 5,
     address: Address = None,
     state_dir: StateDir = None,
 ) -> None:
     """Say what the balancing loop decided lately, and why."""
-    from actors import client  # noqa: PLC0415
-
-    _connect(state_dir, address)
-    for entry in client.decisions(last):
-        out.print(f"[bold]{entry['at']}[/bold]  {entry['summary']}", highlight=False)
+    with _asking(state_dir, address) as client:
+        decisions = client.decisions(last)
+    if not decisions:
+        out.print("the balancing loop has not taken its first turn yet")
+    for entry in decisions:
+        out.print(f"[bold]{entry['at']}[/bold]", entry["summary"], soft_wrap=True)
         for sentence in entry["reasons"]:
-            out.print(f"  - {sentence}", highlight=False, markup=False)
+            out.print(f"  - {sentence}", markup=False, soft_wrap=True)
 
 
 @app.command()
 def down(
     address: Address = None,
     state_dir: StateDir = None,
-    drain: Annotated[float, typer.Option(min=0, help="Seconds that running tasks are given to finish.")] = 30.0,
+    drain: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="How long running tasks are given to finish.")
+    ] = 30.0,
 ) -> None:
     """Drain, stop every actor, and leave nothing running."""
-    from actors import system  # noqa: PLC0415
+    from actors import host, record  # noqa: PLC0415
 
     settings = _settings(state_dir)
-    record = system.read_record(settings)
-    if record is not None and record.owned and not address:
-        with out.status("draining ..."):
-            system.end_host(record, timeout_s=drain + 30)
-        out.print("Balance is down")
-        return
-    if record is None and not address and not os.environ.get("RAY_ADDRESS"):
+    found = record.read_record(settings)
+    if found is None and not address and not os.environ.get("RAY_ADDRESS"):
         out.print("Balance does not run here; nothing to do")
         return
-    system.running(settings, address).stop(drain_s=drain)
-    out.print("Balance is down; the Ray cluster is as it was")
+    with out.status("draining ..."):
+        if found is not None and found.owned and not address:
+            outcome = host.stop(settings, found, drain_s=drain)
+        else:
+            outcome = host.leave(settings, address, drain_s=drain)
+    _over(outcome)
 
 
 @app.command()
 def demo(
-    seconds: Annotated[float, typer.Option(min=5, help="How long the day is squeezed into.")] = 60.0,
-    seed: Annotated[int, typer.Option(help="Of the demand.")] = 1,
-    report: Annotated[Path, typer.Option(help="Where the report goes.")] = Path("balance-report"),
+    seconds: Annotated[float, typer.Option(metavar="SECONDS", min=5, help="How long the day takes.")] = 60.0,
+    seed: Annotated[int, typer.Option(metavar="NUMBER", help="The same seed makes the same demand.")] = 1,
+    report: Report = Path("balance-report"),
 ) -> None:
     """Run three real models through a day of demand, and write a report."""
     from actors.demo import run  # noqa: PLC0415
@@ -289,11 +269,15 @@ def demo(
 
 @app.command()
 def replay(
-    trace: Annotated[Path, typer.Argument(help="CSV with timestamps, per-minute counts, Azure LLM, or an access log.")],
-    speed: Annotated[float, typer.Option(min=0.001, help="How many seconds of the trace pass in one.")] = 1.0,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many requests.")] = None,
+    trace: Annotated[
+        Path, typer.Argument(metavar="TRACE", help="CSV with timestamps, per-minute counts, Azure LLM, or access log.")
+    ],
+    speed: Annotated[
+        float, typer.Option(metavar="TIMES", min=0.001, help="Seconds of the trace that pass in one.")
+    ] = 1.0,
+    limit: Annotated[int | None, typer.Option(metavar="REQUESTS", min=1, help="At most so many.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="A line that can't be read ends the run.")] = False,
-    report: Annotated[Path, typer.Option(help="Where the report goes.")] = Path("balance-report"),
+    report: Report = Path("balance-report"),
 ) -> None:
     """Drive the demo's models with the traffic of a real trace."""
     from actors.demo import run  # noqa: PLC0415
@@ -304,13 +288,18 @@ def replay(
 @app.command()
 def version() -> None:
     """Print the version."""
-    out.print(f"balance {__version__}", highlight=False)
+    out.print(f"balance {__version__}")
 
 
-def _connect(state_dir: str | None, address: str | None) -> None:
+@contextlib.contextmanager
+def _asking(state_dir: str | None, address: str | None) -> Any:
+    """Connect, and give what asks the actors; Ray is imported only after it was told whether to send a token."""
     from actors import system  # noqa: PLC0415
 
     system.running(_settings(state_dir), address)
+    from actors import client  # noqa: PLC0415
+
+    yield client
 
 
 def _argument(text: str) -> Any:
@@ -331,22 +320,55 @@ def _bytes(text: str) -> float:
     units = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
     number = text.strip().rstrip("KMGTkmgtiIbB")
     try:
-        return float(number) * units[text.strip()[len(number) :].lower()]
+        amount = float(number) * units[text.strip()[len(number) :].lower()]
     except (KeyError, ValueError):
         raise InvalidValue("memory", text, "bytes, or a number with kB, MB, GB, KiB, MiB or GiB") from None
+    return check_number("memory", amount, minimum=0, what="number of bytes")
 
 
-def main() -> None:
-    """Run the command line; errors become one line and an exit code."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; whatever goes wrong becomes one line.
+
+    Examples
+    --------
+    >>> main(["version"])
+    balance ...
+    0
+    """
+    given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        app(standalone_mode=True)
-    except KeyboardInterrupt:
-        err.print("interrupted")
-        sys.exit(130)
+        code = app(args=given or ["--help"], prog_name="balance", standalone_mode=False)
+    except UsageError as error:
+        return _complain(_usage(error), 2)
     except BalanceError as error:
-        err.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(1)
+        return _complain(str(error), 1)
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    except Exception as error:
+        return _complain(_surprise(error), 1)
+    if code == 130:
+        err.print("interrupted")
+    return int(code or 0)
+
+
+def _complain(message: str, code: int) -> int:
+    err.print(f"error: {' '.join(message.split())}")
+    return code
+
+
+def _usage(error: Any) -> str:
+    command = error.ctx.command_path if error.ctx is not None else "balance"
+    return f"{error.format_message().rstrip('.')}; see '{command} --help'"
+
+
+def _surprise(error: Exception) -> str:
+    """Say what nobody foresaw, and where; all of it with ``BALANCE_TRACEBACK=1``."""
+    if os.environ.get("BALANCE_TRACEBACK"):
+        traceback.print_exception(error)
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(where.filename).name}:{where.lineno}"
+    return f"unexpected {type(error).__name__}: {error} (at {place}); BALANCE_TRACEBACK=1 shows how it came to that"
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import sys
+import contextlib
 import uuid
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import ray
-from ray import cloudpickle
-from ray.exceptions import GetTimeoutError, RayActorError
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 from ray.util import list_named_actors
 
 from actors import NAMESPACE
 from actors.executors import PREFIX
+from actors.functions import travels_along
 from actors.system import find_actors
-from balance.errors import ClusterError, InvalidValue
+from balance.errors import BalanceError, ClusterError
 
 PING_TIMEOUT_S = 10.0
 
@@ -79,38 +76,6 @@ def decisions(last: int) -> list[dict[str, Any]]:
     return found
 
 
-def load_function(name: str) -> Callable[..., Any]:
-    """Find ``module:function`` or ``path/to/file.py:function``; its module travels with it.
-
-    Raises
-    ------
-    InvalidValue
-        There is no such module, file or function.
-    """
-    where, _, attribute = name.rpartition(":")
-    if not where or not attribute:
-        raise InvalidValue("function", name, "module:function or path/to/file.py:function")
-    try:
-        if where.endswith(".py"):
-            spec = importlib.util.spec_from_file_location(Path(where).stem, where)
-            if spec is None or spec.loader is None:
-                raise ImportError(f"{where} can't be imported")
-            module = importlib.util.module_from_spec(spec)
-            sys.modules[spec.name] = module
-            spec.loader.exec_module(module)
-            cloudpickle.register_pickle_by_value(module)
-        else:
-            sys.path.insert(0, str(Path.cwd()))
-            module = importlib.import_module(where)
-        found = getattr(module, attribute)
-    except (ImportError, OSError, AttributeError) as error:
-        raise InvalidValue("function", name, f"a function that can be found ({error})") from None
-    if not callable(found):
-        raise InvalidValue("function", name, "a function")
-    call: Callable[..., Any] = found
-    return call
-
-
 def execute(
     call: Callable[..., Any],
     arguments: Sequence[Any],
@@ -120,13 +85,19 @@ def execute(
     priority: int,
     task_id: str | None,
 ) -> dict[str, Any]:
-    """Run one function through the operation coordinator and return its report."""
+    """Run one function through the operation coordinator and return its report; an interrupt cancels the task."""
+    travels_along(call)
     name = getattr(call, "__name__", "task")
     given = task_id or f"{name}-{uuid.uuid4().hex[:12]}"
     bound = partial(call, *arguments) if arguments else call
-    report: dict[str, Any] = _ask(
-        "operation_coordinator", "execute_task", given, bound, cpu, memory, priority, timeout_s=None
-    )
+    try:
+        report: dict[str, Any] = _ask(
+            "operation_coordinator", "execute_task", given, bound, cpu, memory, priority, timeout_s=None
+        )
+    except KeyboardInterrupt:
+        with contextlib.suppress(BalanceError):
+            _ask("scheduler", "cancel", given, timeout_s=5.0)
+        raise
     return report
 
 
@@ -134,6 +105,8 @@ def _ask(role: str, method: str, *args: Any, timeout_s: float | None = 30.0) -> 
     try:
         handle = ray.get_actor(role, namespace=NAMESPACE)
         return ray.get(getattr(handle, method).remote(*args), timeout=timeout_s)
+    except RayTaskError as error:
+        raise _root(error) from None
     except ValueError as error:
         if "Failed to look up actor" in str(error):
             raise ClusterError(
@@ -144,3 +117,12 @@ def _ask(role: str, method: str, *args: Any, timeout_s: float | None = 30.0) -> 
         raise ClusterError(f"the actor {role!r} did not answer within {timeout_s:g} s; see 'balance actors'") from None
     except RayActorError as error:
         raise ClusterError(f"the actor {role!r} is dead ({error}); 'balance up' starts it again") from None
+
+
+def _root(error: BaseException) -> BalanceError:
+    """Return what an actor raised; Ray wraps it in a traceback for each actor on its way."""
+    while isinstance(error, RayTaskError) and error.cause is not None:
+        error = error.cause
+    if isinstance(error, BalanceError):
+        return error
+    return ClusterError(f"unexpected {type(error).__name__} in an actor: {error}; its log has more")

@@ -36,19 +36,15 @@ class Role:
 
 
 ROLES: tuple[Role, ...] = (
-    Role("messaging", "actors.messaging:MessagingActor", "embedded log, topics, model and data services"),
-    Role(
-        "resource_allocator", "actors.resource_allocator:ResourceAllocatorActor", "who holds which part of the cluster"
-    ),
-    Role("scheduler", "actors.scheduler:SchedulerActor", "what runs next, where, on which executor"),
+    Role("messaging", "actors.messaging:MessagingActor", "the log, its topics, the services"),
+    Role("resource_allocator", "actors.resource_allocator:ResourceAllocatorActor", "who holds what of the cluster"),
+    Role("scheduler", "actors.scheduler:SchedulerActor", "what runs next, and where"),
     Role("operation_coordinator", "actors.operation_coordinator:OperationCoordinatorActor", "runs tasks for clients"),
     Role("model_coordinator", "actors.model_coordinator:ModelCoordinatorActor", "models and what they reserve"),
-    Role(
-        "data_coordinator", "actors.data_coordinator:DataCoordinatorActor", "collects data and keeps it near the models"
-    ),
+    Role("data_coordinator", "actors.data_coordinator:DataCoordinatorActor", "collects data, keeps it near"),
     Role("sync_coordinator", "actors.sync_coordinator:SyncCoordinatorActor", "copies data and verifies it"),
-    Role("batches", "actors.batches:BatchesActor", "merges and batches the requests to models"),
-    Role("monitoring", "actors.monitoring:MonitoringActor", "measures, keeps histories, feeds Ray's metrics"),
-    Role("prediction", "actors.prediction:PredictionActor", "statsmodels forecasts of demand"),
-    Role("balancer", "actors.balancer:BalancerActor", "observes, forecasts, plans, acts, learns"),
+    Role("batches", "actors.batches:BatchesActor", "merges and batches requests"),
+    Role("monitoring", "actors.monitoring:MonitoringActor", "measures, keeps histories"),
+    Role("prediction", "actors.prediction:PredictionActor", "forecasts demand"),
+    Role("balancer", "actors.balancer:BalancerActor", "observes, forecasts, plans, acts"),
 )

@@ -6,8 +6,8 @@ ends this process ends all of it.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import signal
 import tempfile
 import time
 import uuid
@@ -15,13 +15,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from actors import processes
 from actors.demo.models import MODELS
 from actors.demo.recording import history_of
 from actors.demo.sources import READERS, catalogue
 from actors.demo.workload import Arrival, arrivals, from_trace
 from balance.adapters.traces import read_trace
 from balance.config import Settings
-from balance.errors import ClusterError
+from balance.errors import ClusterError, ConfigurationError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,21 +63,24 @@ def replay(out: Console, trace: Path, *, speed: float, limit: int | None, strict
         expected_s=None,
         report=report,
     )
-    if read.skipped:
-        out.print(f"[yellow]{read.skipped} lines of {trace.name} could not be read and were skipped:[/yellow]")
-        for line in read.errors:
-            out.print(f"  {line}", markup=False, highlight=False)
+    out.print(f"{read.usable} lines of {trace.name} were read as {read.format}, {read.skipped} skipped", markup=False)
+    for number, reason in read.errors:
+        out.print(f"  line {number}: {reason}", markup=False, soft_wrap=True)
+    if read.skipped > len(read.errors):
+        out.print(f"  ... and {read.skipped - len(read.errors)} more")
     return code
 
 
 def _run(
     out: Console, demand: Iterator[Arrival], *, title: str, command: str, expected_s: float | None, report: Path
 ) -> int:
+    from ray.exceptions import RayError  # noqa: PLC0415 (importing this module must not load Ray)
+
     from actors.report import summary, write_report  # noqa: PLC0415 (matplotlib is loaded when there is a report)
     from actors.system import System  # noqa: PLC0415
 
-    signal.signal(signal.SIGTERM, _interrupt)
-    with tempfile.TemporaryDirectory(prefix="balance-", ignore_cleanup_errors=True) as folder:
+    processes.interrupt_on_signals()
+    with _folder_for(report), tempfile.TemporaryDirectory(prefix="balance-", ignore_cleanup_errors=True) as folder:
         settings = Settings.from_env(state_dir=folder, tick_s=TICK_S, store_url="", broker_url="")
         system: System | None = None
         try:
@@ -89,16 +93,39 @@ def _run(
             with out.status("writing the report ..."):
                 history = history_of(settings, started_at, title=title, command=command)
                 page = write_report(history, report)
+        except RayError as error:
+            raise ClusterError(f"the run ended early: {str(error).strip().splitlines()[-1]}; try it again") from error
         finally:
+            processes.ignore_signals()
             if system is not None:
-                system.stop(drain_s=0)
+                system.end()
+            processes.end(processes.descendants())
         out.print(summary(history))
         out.print(f"report: [bold]{page}[/bold]", soft_wrap=True)
     return 0 if history["conservation"]["holds"] else 1
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
+@contextlib.contextmanager
+def _folder_for(report: Path) -> Iterator[None]:
+    """Make sure, before a minute is spent, that the report can be written; leave no empty folder if it was not."""
+    new = not report.exists()
+    try:
+        report.mkdir(parents=True, exist_ok=True)
+        probe = tempfile.NamedTemporaryFile(dir=report)  # noqa: SIM115 (closed at once: it is there to be tried)
+        probe.close()
+    except OSError as error:
+        raise ConfigurationError(
+            f"the report can't be written into {str(report)!r} ({error.strerror or error}); name another folder with "
+            "--report",
+            report=str(report),
+        ) from None
+    try:
+        yield
+    except BaseException:
+        if new:
+            with contextlib.suppress(OSError):
+                report.rmdir()
+        raise
 
 
 def _actor(name: str) -> Any:

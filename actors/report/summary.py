@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from actors.report.history import count, number, part, plain, rows
-from actors.report.wording import NOTHING, percent, priority, seconds, short
+from actors.report.wording import NOTHING, percent, seconds, short
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-_HEAD = ("model", "priority", "accepted", "completed", "failed", "dead", "in flight", "runs", "p50", "p95", "p99")
+_HEAD = ("model", "prio", "accepted", "done", "failed", "open", "runs", "p50", "p95", "p99")
+"""Fits a terminal of 80 columns; what is dead-lettered counts as failed here, the sentence below tells them apart."""
 
 
 def summary_lines(history: dict[str, Any]) -> list[str]:
@@ -29,7 +30,7 @@ def summary(history: dict[str, Any]) -> RenderableType:
     sentence, holds = _conservation(history)
     table = Table(box=None, pad_edge=False, header_style="dim")
     for title in _HEAD:
-        table.add_column(title, justify="left" if title in {"model", "priority"} else "right", no_wrap=True)
+        table.add_column(title, justify="left" if title == "model" else "right", no_wrap=True)
     for cells in _cells(history):
         table.add_row(*(Text(cell) for cell in cells))
     verdict = Text(sentence, style={True: "bold green", False: "bold red", None: "yellow"}[holds])
@@ -69,8 +70,11 @@ def _cells(history: dict[str, Any]) -> list[tuple[str, ...]]:
     return [
         (
             short(row.get("model_id", "?")),
-            priority(row.get("priority", NOTHING)),
-            *(f"{count(row, name):,}" for name in ("accepted", "completed", "failed", "dead_lettered", "in_flight")),
+            str(row.get("priority", NOTHING)),
+            f"{count(row, 'accepted'):,}",
+            f"{count(row, 'completed'):,}",
+            f"{count(row, 'failed') + count(row, 'dead_lettered'):,}",
+            f"{count(row, 'in_flight'):,}",
             f"{count(row, 'executed'):,}" if number(row, "executed") is not None else NOTHING,
             *(seconds(number(part(row, "latency_s"), name)) for name in ("p50", "p95", "p99")),
         )
