@@ -18,14 +18,15 @@ from typing import Any, ClassVar
 
 from ray import cloudpickle
 
+from actors.answers import Answers
 from actors.base import Shell, ask, call_id
-from actors.deployment import Deployment, Request, end_of, run_model
+from actors.deployment import Deployment, Request, end_of, run_model, shown
 from actors.executors import Answer, Function
 from actors.model_coordinator import reservation_of
 from actors.supply import Supply
 from balance.batch.processor import Batch, BatchProcessor, Limits, RequestMerger
 from balance.batch.processor.intake import Intake
-from balance.errors import BalanceError, InvalidValue, SourceUnavailable, UnknownId
+from balance.errors import BalanceError, Conflict, InvalidValue, SourceUnavailable, UnknownId
 from balance.types import check_id, check_int, check_number, check_priority
 
 DEPLOYMENTS = "deployments"
@@ -45,7 +46,7 @@ class BatchesActor(Shell):
         self._merger = RequestMerger()
         self.models: dict[str, Deployment] = {}
         self.supply = Supply(self.clock)
-        self._answers: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self._answers = Answers(self.store)
         self._failures: deque[dict[str, Any]] = deque(maxlen=100)
         self._start_latency: deque[tuple[int, float]] = deque(maxlen=20_000)
         self._arrived: deque[tuple[float, str]] = deque(maxlen=200_000)
@@ -135,6 +136,29 @@ class BatchesActor(Shell):
         self._deploy(model, body)
         return {"status": "deployed", "model_id": model_id}
 
+    async def undeploy_model(self, model_id: str) -> None:
+        """Take a model out of service; nothing happens if it is in none.  What it reserves is its coordinator's affair.
+
+        Raises
+        ------
+        Conflict
+            Requests for it wait or run; they are answered first.
+        """
+        await self._ready.wait()
+        known = self.models.get(check_id("model_id", model_id))
+        if known is None:
+            return
+        if len(known.waiting) or known.running:
+            raise Conflict(
+                f"model {model_id!r} has {len(known.waiting)} requests waiting and {known.running} batches running; "
+                "await their answers first",
+                model_id=model_id,
+            )
+        del self.models[model_id]
+        if known.serving is not None:
+            known.serving.cancel()
+        await self.commit(lambda tx: tx.delete(DEPLOYMENTS, model_id))
+
     def _deploy(self, model: Any, body: Mapping[str, Any]) -> None:
         known = self.models.get(body["model_id"])
         runner = Function.of(partial(run_model, model), name=f"{body['model_id']}.run")
@@ -146,7 +170,7 @@ class BatchesActor(Shell):
             return
         made = Deployment(body["model_id"], model, runner, **fields, waiting=Intake(step_s=body["objective_s"]))
         self.models[made.model_id] = made
-        self.spawn(self._serve(made))
+        made.serving = self.spawn(self._serve(made))
 
     def _model(self, model_id: object) -> Deployment:
         known = self.models.get(check_id("model_id", model_id))
@@ -221,19 +245,7 @@ class BatchesActor(Shell):
         UnknownId
             No such request was accepted.
         """
-        waiting = self._answers.setdefault(request_id, asyncio.get_running_loop().create_future())
-        with self.store.reading() as tx:
-            row = tx.requests.get(request_id)
-        if row is None:
-            self._answers.pop(request_id, None)
-            raise UnknownId("request", request_id)
-        if row["state"] == "accepted":
-            try:
-                return await asyncio.wait_for(asyncio.shield(waiting), timeout_s)
-            except TimeoutError:
-                return {"status": "pending", "request_id": request_id}
-        self._answers.pop(request_id, None)
-        return {"status": row["state"], "request_id": request_id, **(row["outcome"] or {})}
+        return await self._answers.of(request_id, timeout_s)
 
     # -- serving -----------------------------------------------------------------------------------
 
@@ -260,27 +272,16 @@ class BatchesActor(Shell):
             return self.processor.plan(asked, model.priority, {model.model_id: Limits(model.batch_max)})
         except Exception as error:
             self.log.exception("event=not_planned model=%s requests=%d", model.model_id, len(requests))
-            body = {"result": None, "error": _shown(error).to_dict()}
+            body = {"result": None, "error": shown(error).to_dict()}
             ends = [end_of(each.request_id, FAILED, body, self.clock.wall()) for each in requests]
             self.spawn(self._finish(model, ends))
             return []
 
     async def _let_in(self, model: Deployment) -> int:
-        """Return how many distinct requests may go now; under a throttle, wait for the next one's turn.
-
-        A token bucket one batch deep: requests equal to one that is let in ride along.
-        """
-        while model.admission_per_s is not None:
-            now = self.clock.now()
-            earned = (now - model.let_in_at) * model.admission_per_s
-            model.let_in, model.let_in_at = min(float(model.batch_max), model.let_in + earned), now
-            if model.let_in >= 1.0:
-                granted = min(int(model.let_in), model.waiting.distinct)
-                model.let_in -= granted
-                return granted
-            await asyncio.sleep(max(0.01, (1.0 - model.let_in) / max(model.admission_per_s, 0.1)))
-        model.let_in_at = self.clock.now()
-        return model.batch_max
+        """Return how many distinct requests may go now; under a throttle, wait for the next one's turn."""
+        while (granted := model.admit(self.clock.now())) is None:
+            await asyncio.sleep(model.admission_wait_s())
+        return granted
 
     async def _run_batch(self, model: Deployment, batch: Batch, by_index: dict[int, Request]) -> None:
         otherwise = FAILED
@@ -290,7 +291,7 @@ class BatchesActor(Shell):
         except Exception as error:
             self.log.warning("event=batch_failed model=%s batch=%s error=%r", model.model_id, batch.batch_id, error)
             otherwise = DEAD if isinstance(error, SourceUnavailable) else FAILED
-            outcomes = self.processor.fan_out(batch, [_shown(error)] * len(batch.requests))
+            outcomes = self.processor.fan_out(batch, [shown(error)] * len(batch.requests))
         finally:
             model.running -= 1
             model.slot.set()
@@ -340,13 +341,13 @@ class BatchesActor(Shell):
         """Write how requests ended, then tell who waits; each ends once, whoever is first."""
         won = set(await self.insist(lambda: self.commit(lambda tx: tx.requests.finish(rows))))
         for row in rows:
-            if row["request_id"] in won and row["outcome"]["error"]:
+            if row["request_id"] not in won:
+                self._answers.look(row["request_id"])  # it had ended already, and that end counts
+                continue
+            setattr(model, row["state"], getattr(model, row["state"]) + 1)
+            if row["outcome"]["error"]:
                 self._failures.append({"at": row["finished_at"], "where": model.model_id, **row["outcome"]["error"]})
-            if row["request_id"] in won:
-                setattr(model, row["state"], getattr(model, row["state"]) + 1)
-            waiting = self._answers.pop(row["request_id"], None)
-            if waiting is not None and not waiting.done():
-                waiting.set_result({"status": row["state"], "request_id": row["request_id"], **row["outcome"]})
+            self._answers.tell(row)
 
     # -- what the balancer sets, and what is measured -------------------------------------------------
 
@@ -396,8 +397,3 @@ class BatchesActor(Shell):
             "start_latency": latencies,
             "data": self.supply.stats(),
         }
-
-
-def _shown(error: Exception) -> BalanceError:
-    """Return an error that can be written down for the requester."""
-    return error if isinstance(error, BalanceError) else BalanceError(f"{type(error).__name__}: {error}")

@@ -39,6 +39,11 @@ def _written(value: object, name: str) -> bytes:
         raise InvalidValue(name, value, f"JSON values ({error})") from None
 
 
+def shown(error: Exception) -> BalanceError:
+    """Return an error that can be written down for the requester."""
+    return error if isinstance(error, BalanceError) else BalanceError(f"{type(error).__name__}: {error}")
+
+
 def end_of(request_id: str, state: str, outcome: dict[str, Any], at: float) -> dict[str, Any]:
     """Return how a request ended, as the store takes it; a result that can't be written down is a failure.
 
@@ -92,6 +97,7 @@ class Deployment:
     recent_service_s: deque[float] = field(default_factory=lambda: deque(maxlen=200))
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     slot: asyncio.Event = field(default_factory=asyncio.Event)
+    serving: asyncio.Task[Any] | None = None
 
     def checked(self, given: dict[str, Any]) -> dict[str, Any]:
         """Return a request as it will be read from the store after a restart.
@@ -110,6 +116,26 @@ class Deployment:
             takes = f"what model {self.model_id!r} takes ({type(error).__name__}: {error})"
             raise InvalidValue("request", given, takes) from None
         return fields
+
+    def admit(self, now: float) -> int | None:
+        """Return how many distinct requests may go at `now`; None if the throttle lets nobody through yet.
+
+        A token bucket one batch deep: requests equal to one that is let in ride along.
+        """
+        if self.admission_per_s is None:
+            self.let_in_at = now
+            return self.batch_max
+        earned = (now - self.let_in_at) * self.admission_per_s
+        self.let_in, self.let_in_at = min(float(self.batch_max), self.let_in + earned), now
+        if self.let_in < 1.0:
+            return None
+        granted = min(int(self.let_in), self.waiting.distinct)
+        self.let_in -= granted
+        return granted
+
+    def admission_wait_s(self) -> float:
+        """Return after how many seconds to `admit` again; never so long that a new limit goes unnoticed."""
+        return min(1.0, max(0.01, (1.0 - self.let_in) / max(self.admission_per_s or 0.0, 0.1)))
 
     def stats(self, now: float) -> dict[str, Any]:
         """Return what waits, runs and was done, what the balancer has set, and what was measured."""
