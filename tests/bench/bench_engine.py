@@ -1,6 +1,7 @@
 """What one decision costs with a long queue: ``pytest tests/bench/bench_engine.py --benchmark-only -s``.
 
-A decision is one outcome in and one start out: release, account, choose the tenant, the line, the room.
+A decision chooses the tenant, the line and the room and commits the start; a turnover is one outcome in, a
+decision, and the finding that nothing more fits.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import tracemalloc
 import pytest
 
 from balance.core.scheduler.engine import Engine
-from balance.core.scheduler.events import NodeJoined, TaskFinished, TaskSubmitted
+from balance.core.scheduler.events import NodeJoined, Paused, Resumed, TaskFinished, TaskSubmitted
 from balance.core.scheduler.instructions import StartTask
 from balance.core.scheduler.spec import TaskSpec
 from balance.types import Resources
 
 SHAPES = [Resources.demand(cpu=1), Resources.demand(cpu=1, memory=2**28), Resources.demand(cpu=1, gpu=0.25)]
+
+ROOMY = Resources.capacity(cpu=512, memory=2**40, gpu=64)
 
 
 def filled(queued: int, nodes: int = 8, tenants: int = 4) -> tuple[Engine, list[StartTask]]:
@@ -45,7 +48,26 @@ def filled(queued: int, nodes: int = 8, tenants: int = 4) -> tuple[Engine, list[
 
 @pytest.mark.parametrize("queued", [1_000, 100_000, 1_000_000])
 def test_decision_cost(benchmark, queued):
-    """One outcome in, one start out."""
+    """Start the one that is first, out of so many."""
+    engine, _ = filled(queued)
+    for number in range(8):
+        engine.handle(Paused(), NodeJoined(f"free{number}", ROOMY), now=999.0)
+    engine.handle(Resumed(), now=1_000.0, starts=0)
+    gc.collect()
+    gc.freeze()
+
+    def decide() -> None:
+        out = engine.handle(now=1_000.0, starts=1)
+        engine.state.changed.clear()
+        assert isinstance(out[0], StartTask)
+
+    benchmark.pedantic(decide, rounds=500, iterations=1, warmup_rounds=50)
+    gc.unfreeze()
+
+
+@pytest.mark.parametrize("queued", [1_000, 100_000, 1_000_000])
+def test_turnover_cost(benchmark, queued):
+    """One outcome in, one start out, on a full cluster."""
     engine, running = filled(queued)
     gc.collect()
     gc.freeze()

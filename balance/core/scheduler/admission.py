@@ -102,7 +102,7 @@ def lack_of(room: Room, shape: Shape) -> dict[str, object]:
 
 
 def _need(shape: Shape, resource: str) -> int:
-    return dict(shape.demand.items()).get(resource, 0)
+    return dict(shape.amounts).get(resource, 0)
 
 
 def _distance(room: Room, shape: Shape) -> float:

@@ -137,5 +137,5 @@ def _fit_all(room: Room, shapes: list[Shape]) -> bool:
 
 def _lack(room: Room, shape: Shape) -> float:
     """How much lacks, in parts of what is needed; resources are added up."""
-    needs = dict(shape.demand.items())
+    needs = dict(shape.amounts)
     return sum(amount / needs[name] for name, amount in room.shortfall(shape).items())

@@ -46,14 +46,12 @@ class Cycle:
         if state.paused:
             return
         left = state.policy.running_max - state.counts[State.RUNNING]
-        for _ in range(left if starts is None else min(left, starts)):
-            if not self._start_next():
+        for number in range(left if starts is None else min(left, starts)):
+            if self._nothing_fits(look=number > 0) or not self._start_next():
                 return
 
     def _start_next(self) -> bool:
         state = self._state
-        if self._nothing_fits():
-            return False
         passed: list[Line] = []
         scanned = 0
         for account in state.shares.in_order():
@@ -68,10 +66,11 @@ class Cycle:
         self._preempt_for(passed)
         return False
 
-    def _nothing_fits(self) -> bool:
-        """Say whether it is certain, by a look at the few shapes that wait, that no task can start.
+    def _nothing_fits(self, look: bool) -> bool:
+        """Say whether it is certain, by the few shapes that wait, that no task can start.
 
-        The usual end of a cycle on a full cluster; without it every line would be looked at in vain.
+        On a full cluster that is the end of the cycle, and every line would be looked at in vain.  With
+        `look`, shapes of which it is not known are tried: worth it after a start, when most will not fit.
         """
         state = self._state
         if state.earmarks or state.preemptible or state.gangs_waiting or len(state.shapes_waiting) > SHAPES_MAX:
@@ -79,7 +78,7 @@ class Cycle:
         releases = state.ledger.releases
         for shape in state.shapes_waiting:
             if shape.misfit != releases:
-                if shape.reservation is not None or state.placement.best(shape) is not None:
+                if not look or shape.reservation is not None or state.placement.best(shape) is not None:
                     return False
                 shape.misfit = releases
         return True

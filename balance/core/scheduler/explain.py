@@ -136,7 +136,7 @@ def _lacking(state: EngineState, line: Line, task: Task) -> dict[str, Any]:
     if not rooms:
         return {"reason": "no node"}
     shape = task.shape
-    needs = dict(shape.demand.items())
+    needs = dict(shape.amounts)
 
     def lack(index: int) -> tuple[float, str]:
         short = rooms[index].shortfall(shape)
@@ -167,7 +167,7 @@ def _estimate(state: EngineState, task: Task, before: list[Task], now: float) ->
         run_s = run_s if run_s is not None else state.run_times.mean_s(other.spec.name)
         if run_s is None:
             return {}
-        share = max((amount / total[name] for name, amount in other.shape.demand.items() if total.get(name)), default=0)
+        share = max((amount / total[name] for name, amount in other.shape.amounts if total.get(name)), default=0)
         wait_s += run_s * share
         deviation = ((state.run_times.bound_s(other.spec.name) or 2 * run_s) - run_s) / 4 * share
         spread2 += deviation**2

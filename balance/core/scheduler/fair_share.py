@@ -66,7 +66,7 @@ class Account:
         """Count `shape` as held (1) or given back (-1)."""
         self.running += sign
         held = self.held
-        for name, amount in shape.demand.items():
+        for name, amount in shape.amounts:
             held[name] = held.get(name, 0) + sign * amount
 
     def over_limit(self, shape: Shape) -> str | None:
@@ -74,7 +74,7 @@ class Account:
         if self.tenant.limit is None:
             return None
         limit = dict(self.tenant.limit.items())
-        for name, amount in shape.demand.items():
+        for name, amount in shape.amounts:
             if self.held.get(name, 0) + amount > limit.get(name, 0):
                 return name
         return None
@@ -171,7 +171,7 @@ class FairShare:
         held = account.held
         if extra is not None:
             held = dict(held)
-            for name, amount in extra.demand.items():
+            for name, amount in extra.amounts:
                 held[name] = held.get(name, 0) + sign * amount
         largest = 0.0
         total = self._total

@@ -74,7 +74,7 @@ def _in_room(room: Room, shape: Shape, now: float, victim_in: Callable[[str], Ta
         victim = victim_in(hold.holder)
         if victim is None:
             continue
-        held = dict(hold.shape.demand.items())
+        held = dict(hold.shape.amounts)
         freed = sum(min(held.get(name, 0), amount) / amount for name, amount in lacks.items())
         if freed > 0:
             ranked.append((_lost_s(victim, now) / freed, victim.seq, victim))

@@ -27,7 +27,7 @@ def no_room(rooms: Sequence[Room], shape: Shape) -> Denied:
         return Denied("there is no node", None, None, None, NOTHING, permanent=False)
     permanent = not any(room.could_hold(shape) for room in rooms)
     measured = [room.emptied() for room in rooms] if permanent else rooms
-    needs = dict(shape.demand.items())
+    needs = dict(shape.amounts)
 
     def distance(room: Room) -> tuple[float, str]:
         return sum(amount / needs[name] for name, amount in room.shortfall(shape).items()), room.node_id

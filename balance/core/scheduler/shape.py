@@ -20,6 +20,8 @@ class Shape:
         The reservation that tasks of this shape try first.
     cpu, memory, gpu : int
         Thousandths of a core, bytes, thousandths of a device.
+    amounts : tuple of (str, int)
+        Everything that is not zero, by name: `Resources.items`, taken once.
     per_device : int
         Thousandths of each device that is taken: the fraction, or 1000 for whole devices.
     device_count : int
@@ -35,6 +37,7 @@ class Shape:
 
     __slots__ = (
         "__weakref__",
+        "amounts",
         "cpu",
         "custom",
         "demand",
@@ -53,6 +56,7 @@ class Shape:
         self.memory = demand.memory_bytes
         self.gpu = demand.gpu_milli
         self.custom = demand.custom
+        self.amounts = tuple(demand.items())
         # Ray's rule: up to one device a fraction of one, above it whole devices only.
         self.device_count = -(-demand.gpu_milli // MILLI)
         self.per_device = min(demand.gpu_milli, MILLI)

@@ -94,7 +94,7 @@ class EngineState:
         self.counts[task.state] += sign
         if task.state is State.QUEUED:
             self.by_priority[State.QUEUED, task.priority] += sign
-            for name, amount in task.shape.demand.items():
+            for name, amount in task.shape.amounts:
                 self.queued_demand[name] += sign * amount
             if sign > 0:
                 self._arrivals.append(task)
