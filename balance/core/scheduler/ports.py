@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -17,13 +18,22 @@ class Call:
 
     Examples
     --------
-    >>> Call(max, (1, 2))()
-    2
+    >>> call = Call(max, (1, 2))
+    >>> call.name, call()
+    ('max', 2)
     """
 
     function: Callable[..., Any]
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The callable's own name, for tasks that are given none."""
+        function: Any = self.function
+        while isinstance(function, functools.partial):
+            function = function.func
+        return str(getattr(function, "__name__", type(function).__name__))[:200]
 
     def __call__(self) -> Any:
         return self.function(*self.args, **self.kwargs)

@@ -7,7 +7,6 @@ made for one thread: in a Ray actor that is the actor's event loop.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Callable, Dict, List
 
@@ -221,7 +220,8 @@ class TaskScheduler:
             raise InvalidValue("task", task, "a callable")
         if check_number("delay", delay, minimum=0) > 0:
             not_before = max(self.now() + delay, not_before or 0.0)
-        label = name or _name_of(task)
+        call = Call(task, tuple(args), dict(kwargs or {}))
+        label = name or call.name
         spec = TaskSpec(
             task_id if task_id is not None else self._new_id(label),
             name=label,
@@ -233,7 +233,7 @@ class TaskScheduler:
             dependencies=tuple(dependencies),
             **options,
         )
-        return self.submit_many([(spec, Call(task, tuple(args), dict(kwargs or {})))])[0]
+        return self.submit_many([(spec, call)])[0]
 
     def submit_many(self, tasks: Iterable[tuple[TaskSpec, object]]) -> list[str]:
         """Queue many tasks, all or none; they may depend on one another in any order.
@@ -398,9 +398,3 @@ class TaskScheduler:
 
 
 _PENDING = {State.QUEUED: 0, State.RETRYING: 1, State.DELAYED: 1, State.WAITING: 2}
-
-
-def _name_of(task: Callable[..., Any]) -> str:
-    while isinstance(task, functools.partial):
-        task = task.func
-    return str(getattr(task, "__name__", type(task).__name__))[:200]
