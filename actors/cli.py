@@ -96,9 +96,10 @@ def up(
 
 def _up_on(settings: Settings, where: str, block: bool) -> None:
     """Be a guest on a cluster that somebody else has started."""
-    from actors import host, system  # noqa: PLC0415
+    from actors import host, processes, system  # noqa: PLC0415
 
     settings.writable_state_dir()
+    processes.raise_on_signals()
     with out.status("starting the actors ..."):
         joined = system.System.attach(settings, where, start_actors=True)
     _show_up(joined.record, "is up")

@@ -12,7 +12,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 from ray.util import list_named_actors
 
-from actors import NAMESPACE
+from actors import NAMESPACE, processes
 from actors.executors import PREFIX
 from actors.functions import travels_along
 from actors.system import find_actors
@@ -90,6 +90,7 @@ def execute(
     name = getattr(call, "__name__", "task")
     given = task_id or f"{name}-{uuid.uuid4().hex[:12]}"
     bound = partial(call, *arguments) if arguments else call
+    processes.raise_on_signals()
     try:
         report: dict[str, Any] = _ask(
             "operation_coordinator", "execute_task", given, bound, cpu, memory, priority, timeout_s=None

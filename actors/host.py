@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any
 import psutil
 
 from actors import processes
-from actors.record import Record, forget_record, host_lock, read_record, write_record
+from actors.record import Record, forget_record, host_lock, lock_path, read_record, write_record
 from actors.system import START_TIMEOUT_S, System, running, stop_actors
 from balance.config import Settings
 from balance.errors import BalanceError, ClusterError, ConfigurationError
@@ -44,23 +46,25 @@ def serve(settings: Settings, options: dict[str, Any], ready: Callable[[Record],
     dict
         See `actors.system.stop_actors`.
     """
-    processes.interrupt_on_signals()
     with host_lock(settings) as free:
         if not free:
             raise ClusterError(f"another 'balance up' holds {settings.state_dir}; see 'balance status'")
-        starting = Record.of_host()
-        write_record(settings, starting)
+        note = Record.of_host()
+        processes.die_on_signals(lambda: _clear(settings, note))
+        write_record(settings, note)
         try:
             system = System.launch(settings, **options)
-        except BaseException:
-            forget_record(settings, starting)
-            raise
-        try:
             ready(system.record)
         except BaseException:
-            system.end()
+            _clear(settings, note)
             raise
         return stay(system)
+
+
+def _clear(settings: Settings, note: Record) -> None:
+    """Take away what a host leaves in its state directory that does not stop in its own time."""
+    forget_record(settings, note)
+    lock_path(settings).unlink(missing_ok=True)
 
 
 def start(settings: Settings, options: dict[str, Any]) -> Record:
@@ -80,7 +84,6 @@ def start(settings: Settings, options: dict[str, Any]) -> Record:
     ClusterError
         The host ended; what it said is in the message.
     """
-    processes.interrupt_on_signals()
     log = settings.writable_state_dir() / "host.log"
     command = [sys.executable, "-m", "actors.cli", "up", "--block", "--state-dir", settings.state_dir]
     command += _arguments(options)
@@ -89,6 +92,7 @@ def start(settings: Settings, options: dict[str, Any]) -> Record:
         host = subprocess.Popen(  # noqa: S603 (our own module, by this interpreter)
             command, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT, start_new_session=True
         )
+    processes.die_on_signals(lambda: read_record(settings))  # the host was ended; its note is cleared away
     try:
         while True:
             record = read_record(settings)
@@ -101,9 +105,8 @@ def start(settings: Settings, options: dict[str, Any]) -> Record:
                 raise _failure(log, host.returncode)
             time.sleep(LOOK_EVERY_S)
     except BaseException:
-        processes.ignore_signals()
-        host.terminate()
-        host.wait()
+        processes.end(processes.descendants())
+        read_record(settings)
         raise
 
 
@@ -153,17 +156,21 @@ def wait_until_ready(settings: Settings) -> Record:
 
 
 def stay(system: System) -> dict[str, Any]:
-    """Wait in the foreground for Ctrl-C or SIGTERM, and then stop the actors; returns what `stop_actors` says."""
-    processes.interrupt_on_signals()
-    outcome: dict[str, Any] = {"status": "timed_out", "left": 0}
-    try:
-        with contextlib.suppress(KeyboardInterrupt):
-            while True:  # short naps: a signal that comes just before one would be noticed only after it
-                time.sleep(1.0)
-        with contextlib.suppress(KeyboardInterrupt):  # told twice: no more patience
-            outcome = stop_actors(DRAIN_S)
-    finally:
-        system.end()
+    """Wait in the foreground for Ctrl-C or SIGTERM, and then stop; being told twice ends the patience.
+
+    Returns
+    -------
+    dict
+        See `actors.system.stop_actors`.
+    """
+    told = threading.Event()
+    for number in processes.SIGNALS:
+        signal.signal(number, lambda *_: told.set())
+    while not told.wait(1.0):  # short naps: a signal that comes just before one is noticed only after it
+        pass
+    processes.die_on_signals(lambda: _clear(system.settings, system.record))
+    outcome = stop_actors(DRAIN_S)
+    system.end()
     return outcome
 
 

@@ -1,4 +1,4 @@
-"""Signals and processes: a command that is interrupted ends every process that it started.
+"""Signals, processes and streams: a command that is interrupted ends every process that it started.
 
 Ray starts a dozen processes beneath the one that calls ``ray.init``.  They are ended by asking Ray; this
 module sees to those that Ray forgets, and to the moments in which Ray can't be asked.
@@ -9,12 +9,24 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
+import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import psutil
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+INTERRUPTED = 130
+"""The exit code of a command that was interrupted."""
+
+_TERMINAL_AS_IT_WAS = b"\r\x1b[2K\x1b[?25h"
+"""Clears the line of a spinner and shows the cursor."""
+
+_stderr = 2
+"""Where standard error really goes, while descriptor 2 goes nowhere."""
 
 KILL_TIMEOUT_S = 10.0
 """How long a process may take to be gone that was killed."""
@@ -25,14 +37,54 @@ Gone = psutil.Error
 """What looking at a process raises that has ended, or is another user's."""
 
 
-def interrupt_on_signals() -> None:
-    """Let Ctrl-C and SIGTERM raise `KeyboardInterrupt`; Ray puts a handler of its own in place when it starts."""
+def die_on_signals(*cleanups: Callable[[], object]) -> None:
+    """Let the first Ctrl-C or SIGTERM end every process beneath this one, call `cleanups`, and end this one with 130.
+
+    `KeyboardInterrupt` would not do: it surfaces wherever the interpreter happens to be, which may be a callback
+    that swallows it, or the middle of ``ray.init``, after which the interpreter crashes at its end (of sixteen
+    interrupts at moments spread over a run one was lost and two ended in a segmentation fault).
+    """
+
+    def die(*_: object) -> None:
+        ignore_signals()
+        end(descendants())
+        for cleanup in cleanups:
+            with contextlib.suppress(Exception):
+                cleanup()
+        if sys.stdout.isatty():
+            os.write(1, _TERMINAL_AS_IT_WAS)
+        os.write(_stderr, b"interrupted\n")
+        os._exit(INTERRUPTED)
+
+    for number in SIGNALS:
+        signal.signal(number, die)
+
+
+def raise_on_signals() -> None:
+    """Let Ctrl-C and SIGTERM raise `KeyboardInterrupt`: for a stretch of code that knows what to do then."""
     for number in SIGNALS:
         signal.signal(number, _interrupt)
 
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def same_signals() -> Iterator[None]:
+    """Keep our handlers where Ray puts its own in place: it makes `SystemExit` of SIGTERM."""
+    kept = {number: signal.getsignal(number) for number in SIGNALS}
+    told = False
+    try:
+        yield
+    except SystemExit:
+        told = True
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+    if told:
+        signal.raise_signal(signal.SIGTERM)
+        raise KeyboardInterrupt
 
 
 def ignore_signals() -> None:
@@ -92,12 +144,42 @@ def silent_stderr() -> Iterator[None]:
     Ray's C++ part writes there before it has a log file, whatever its log level; what went wrong is in the
     exception that it raises too.
     """
-    kept = os.dup(2)
+    global _stderr  # noqa: PLW0603 (a process has one)
+    _stderr = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(_stderr, 2)
         os.close(nowhere)
+        os.close(_stderr)
+        _stderr = 2
+
+
+class WithoutRay:
+    """Standard output without what Ray's own threads print: the complaints of raylets, which are in their logs too.
+
+    Examples
+    --------
+    >>> import io, threading
+    >>> page = io.StringIO()
+    >>> for name in ("MainThread", "ray_listen_error_messages"):
+    ...     thread = threading.Thread(target=WithoutRay(page).write, args=(name,), name=name)
+    ...     thread.start(); thread.join()
+    >>> page.getvalue()
+    'MainThread'
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write `text`, unless one of Ray's threads does."""
+        if threading.current_thread().name.startswith("ray_"):
+            return len(text)
+        written: int = self._stream.write(text)
+        return written
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)

@@ -135,6 +135,11 @@ def forget_record(settings: Settings, record: Record) -> None:
         _path(settings).unlink(missing_ok=True)
 
 
+def lock_path(settings: Settings) -> Path:
+    """Return where the lock file is while there is one."""
+    return Path(settings.state_dir) / "host.lock"
+
+
 @contextlib.contextmanager
 def host_lock(settings: Settings) -> Iterator[bool]:
     """Hold the right to be the one host on this state directory; yields whether it was free.
@@ -142,7 +147,8 @@ def host_lock(settings: Settings) -> Iterator[bool]:
     The lock ends with its holder, however that ends; the file is taken away by who holds it, so a file that
     was locked and is not the one under that name any more does not count.
     """
-    path = settings.writable_state_dir() / "host.lock"
+    settings.writable_state_dir()
+    path = lock_path(settings)
     while True:
         with path.open("a") as handle:
             try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -34,6 +35,8 @@ def _load_ray() -> Any:
     import ray  # noqa: PLC0415 (Ray costs half a second; only those who start or reach a cluster pay it)
 
     check_ray_version(ray.__version__)
+    if not isinstance(sys.stdout, processes.WithoutRay):
+        sys.stdout = processes.WithoutRay(sys.stdout)
     return ray
 
 
@@ -59,27 +62,20 @@ class System:
     ) -> System:
         """Start a local Ray that this process owns, bound to loopback, and every actor on it.
 
-        From here on Ctrl-C and SIGTERM raise `KeyboardInterrupt` in this process.
-
         Raises
         ------
         ClusterError
-            Ray did not start, or an actor did not; nothing is left running then, nor after an interrupt.
+            Ray did not start, or an actor did not; nothing is left running then.
         ConfigurationError
             The state directory can't be written.
         """
         settings.writable_state_dir()
         if dashboard and dashboard_port:
             check_port_free(dashboard_port, "Ray's dashboard")
-        processes.interrupt_on_signals()
         system = cls(settings, Record.of_host())
         try:
             system._start_ray(num_cpus, num_gpus, dashboard, dashboard_port)
-            processes.interrupt_on_signals()  # Ray has put a handler of its own in place
             return system._with_actors()
-        except SystemExit:  # what Ray's handler makes of SIGTERM
-            system.end()
-            raise KeyboardInterrupt from None
         except BaseException:
             system.end()
             raise
@@ -88,18 +84,19 @@ class System:
         ray = _load_ray()
         extra: dict[str, Any] = {"dashboard_port": dashboard_port} if dashboard_port else {}
         try:
-            context = ray.init(
-                "local",
-                namespace=NAMESPACE,
-                num_cpus=num_cpus,
-                num_gpus=num_gpus,
-                include_dashboard=dashboard,
-                dashboard_host="127.0.0.1",
-                _node_ip_address=LOOPBACK,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-                **extra,
-            )
+            with processes.same_signals(), processes.silent_stderr():
+                context = ray.init(
+                    "local",
+                    namespace=NAMESPACE,
+                    num_cpus=num_cpus,
+                    num_gpus=num_gpus,
+                    include_dashboard=dashboard,
+                    dashboard_host="127.0.0.1",
+                    _node_ip_address=LOOPBACK,
+                    logging_level=logging.ERROR,
+                    log_to_driver=False,
+                    **extra,
+                )
         except Exception as error:
             raise ClusterError(f"Ray did not start: {_last_line(error)}") from error
         url = f"http://{context.dashboard_url}" if context.dashboard_url else ""
@@ -123,7 +120,7 @@ class System:
         os.environ.setdefault("RAY_gcs_server_port_wait_time_s", CONNECT_ATTEMPTS)
         ray = _load_ray()
         try:
-            with processes.silent_stderr():
+            with processes.same_signals(), processes.silent_stderr():
                 context = ray.init(address, namespace=NAMESPACE, logging_level=logging.ERROR, log_to_driver=False)
         except Exception as error:
             raise refusal(address, error) from error
@@ -223,10 +220,10 @@ def start_actors(settings: Settings) -> list[dict[str, Any]]:
                 f"the actor {name!r} did not start within {START_TIMEOUT_S:g} s; {_session()}", actor=name
             )
         answers: list[dict[str, Any]] = ray.get(pings)
-    except Exception as error:
+    except BaseException as error:
         if fresh:
             stop_actors(drain_s=0)
-        if isinstance(error, BalanceError):
+        if isinstance(error, BalanceError) or not isinstance(error, Exception):
             raise
         raise ClusterError(f"an actor did not start: {_last_line(error)}; {_session()}") from error
     return answers

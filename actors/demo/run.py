@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import shutil
 import tempfile
 import time
 import uuid
@@ -79,53 +80,53 @@ def _run(
     from actors.report import summary, write_report  # noqa: PLC0415 (matplotlib is loaded when there is a report)
     from actors.system import System  # noqa: PLC0415
 
-    processes.interrupt_on_signals()
-    with _folder_for(report), tempfile.TemporaryDirectory(prefix="balance-", ignore_cleanup_errors=True) as folder:
-        settings = Settings.from_env(state_dir=folder, tick_s=TICK_S, store_url="", broker_url="")
-        system: System | None = None
-        try:
-            with out.status("starting Ray and the actors ..."):
-                system = System.launch(settings, dashboard=False)
-                _deploy()
-            out.print(f"[bold]{title}[/bold]: {len(MODELS)} models on {len(system.record.actors)} actors")
-            started_at = time.time()
-            _drive(out, demand, expected_s)
-            with out.status("writing the report ..."):
-                history = history_of(settings, started_at, title=title, command=command)
-                page = write_report(history, report)
-        except RayError as error:
-            raise ClusterError(f"the run ended early: {str(error).strip().splitlines()[-1]}; try it again") from error
-        finally:
-            processes.ignore_signals()
-            if system is not None:
-                system.end()
-            processes.end(processes.descendants())
-        out.print(summary(history))
-        out.print(f"report: [bold]{page}[/bold]", soft_wrap=True)
+    made = _made(report)
+    folder = tempfile.mkdtemp(prefix="balance-")
+    processes.die_on_signals(lambda: _tidy(folder, made))
+    settings = Settings.from_env(state_dir=folder, tick_s=TICK_S, store_url="", broker_url="")
+    system: System | None = None
+    try:
+        with out.status("starting Ray and the actors ..."):
+            system = System.launch(settings, dashboard=False)
+            _deploy()
+        out.print(f"[bold]{title}[/bold]: {len(MODELS)} models on {len(system.record.actors)} actors")
+        started_at = time.time()
+        _drive(out, demand, expected_s)
+        with out.status("writing the report ..."):
+            history = history_of(settings, started_at, title=title, command=command)
+            page = write_report(history, report)
+    except RayError as error:
+        raise ClusterError(f"the run ended early: {str(error).strip().splitlines()[-1]}; try it again") from error
+    finally:
+        if system is not None:
+            system.end()
+        _tidy(folder, made)
+    out.print(summary(history))
+    out.print(f"report: [bold]{page}[/bold]", soft_wrap=True)
     return 0 if history["conservation"]["holds"] else 1
 
 
-@contextlib.contextmanager
-def _folder_for(report: Path) -> Iterator[None]:
-    """Make sure, before a minute is spent, that the report can be written; leave no empty folder if it was not."""
+def _made(report: Path) -> Path | None:
+    """Make sure, before a minute is spent, that the report can be written; returns the folder if it is new."""
     new = not report.exists()
     try:
         report.mkdir(parents=True, exist_ok=True)
-        probe = tempfile.NamedTemporaryFile(dir=report)  # noqa: SIM115 (closed at once: it is there to be tried)
-        probe.close()
+        tempfile.TemporaryFile(dir=report).close()
     except OSError as error:
         raise ConfigurationError(
             f"the report can't be written into {str(report)!r} ({error.strerror or error}); name another folder with "
             "--report",
             report=str(report),
         ) from None
-    try:
-        yield
-    except BaseException:
-        if new:
-            with contextlib.suppress(OSError):
-                report.rmdir()
-        raise
+    return report if new else None
+
+
+def _tidy(folder: str, made: Path | None) -> None:
+    """Remove the run's state, and the report's folder if it was made for a report that was not written."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if made is not None:
+        with contextlib.suppress(OSError):
+            made.rmdir()
 
 
 def _actor(name: str) -> Any:
