@@ -45,7 +45,7 @@ class BatchesActor(Shell):
         self.processor = BatchProcessor(clock=self.clock)
         self._merger = RequestMerger()
         self.models: dict[str, Deployment] = {}
-        self.supply = Supply(self.clock)
+        self.supply = Supply(self.clock, self.fence.epoch)
         self._answers = Answers(self.store)
         self._failures: deque[dict[str, Any]] = deque(maxlen=100)
         self._start_latency: deque[tuple[int, float]] = deque(maxlen=20_000)
@@ -169,6 +169,7 @@ class BatchesActor(Shell):
                 setattr(known, name, value)
             return
         made = Deployment(body["model_id"], model, runner, **fields, waiting=Intake(step_s=body["objective_s"]))
+        self._take_up(made)
         self.models[made.model_id] = made
         made.serving = self.spawn(self._serve(made))
 

@@ -61,7 +61,9 @@ class DataCoordinatorActor(Shell):
         self.counts: defaultdict[str, dict[str, int]] = defaultdict(
             lambda: {"requested": 0, "fetched": 0, "fetched_bytes": 0, "failed": 0}
         )
-        self.kafka = KafkaService(broker=ActorBroker(peer("messaging")), clock=self.clock)
+        self.kafka = KafkaService(
+            broker=ActorBroker(peer("messaging"), (self.role, self.fence.epoch)), clock=self.clock
+        )
         self.collector = Collector(
             kafka_service=self.kafka,
             fetch=self._fetch_for,

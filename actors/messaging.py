@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from actors.base import Shell
+from actors.membership import Membership
 from balance.messaging import (
     DATA_REQUESTS_TOPIC,
     MODELS_REQUESTS_TOPIC,
@@ -30,6 +31,7 @@ class MessagingActor(Shell):
     def __init__(self, settings: dict[str, Any]) -> None:
         super().__init__(settings)
         self.broker = open_broker(self.settings.log_url(), clock=self.clock)
+        self.membership = Membership(self.broker)
         self.kafka = KafkaService(broker=self.broker, clock=self.clock)
         data = DataService(kafka_service=self.kafka, clock=self.clock)
         self.service = MessagingService(
@@ -95,17 +97,17 @@ class MessagingActor(Shell):
         """As `Broker.append`."""
         return await self.broker.append(topic, records)
 
-    async def broker_poll(self, topic: str, group: str, member: str, **how: Any) -> Polled:
-        """As `Broker.poll`."""
-        return await self.broker.poll(topic, group, member, **how)
+    async def broker_poll(self, reader: tuple[str, int], topic: str, group: str, member: str, **how: Any) -> Polled:
+        """As `Broker.poll`; `reader` is who polls, and its epoch (see `Membership`)."""
+        return await self.membership.poll(*reader, topic, group, member, **how)
 
     async def broker_commit(self, topic: str, group: str, member: str, offsets: dict[int, int]) -> list[int]:
         """As `Broker.commit`."""
         return await self.broker.commit(topic, group, member, offsets)
 
-    async def broker_leave(self, topic: str, group: str, member: str) -> None:
+    async def broker_leave(self, reader: tuple[str, int], topic: str, group: str, member: str) -> None:
         """As `Broker.leave`."""
-        await self.broker.leave(topic, group, member)
+        await self.membership.leave(reader[0], topic, group, member)
 
     async def broker_lag(self, topic: str, group: str) -> dict[int, int]:
         """As `Broker.lag`."""

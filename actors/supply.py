@@ -64,11 +64,13 @@ class Supply:
     ----------
     clock : Clock
         Ages what was brought.
+    epoch : int
+        Of the actor that it serves.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, epoch: int) -> None:
         self._clock = clock
-        self._kafka = KafkaService(broker=ActorBroker(peer("messaging")), clock=clock)
+        self._kafka = KafkaService(broker=ActorBroker(peer("messaging"), (HOLDER, epoch)), clock=clock)
         self._models = ModelService(data_service=DataService(kafka_service=self._kafka, clock=clock), clock=clock)
         self._brought_at: dict[str, float] = {}
         self._asked: dict[str, asyncio.Future[None]] = {}

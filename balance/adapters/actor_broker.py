@@ -15,14 +15,17 @@ class ActorBroker:
     ----------
     handle : ray.actor.ActorHandle
         Of the messaging actor, whose methods ``broker_<call>`` are the port's calls.
+    reader : tuple of (str, int)
+        Who reads, and its epoch: where a newer epoch reads, the members of the older ones are out of their groups.
 
     Notes
     -----
     A poll changes nothing at the broker, so one that is lost with the actor is simply made again.
     """
 
-    def __init__(self, handle: Any) -> None:
+    def __init__(self, handle: Any, reader: tuple[str, int]) -> None:
         self._handle = handle
+        self._reader = reader
 
     async def create_topic(
         self, topic: str, partitions: int = 1, *, retention_bytes: int | None = None, retention_s: float | None = None
@@ -58,6 +61,7 @@ class ActorBroker:
         return cast(
             Polled,
             await self._handle.broker_poll.remote(
+                self._reader,
                 topic,
                 group,
                 member,
@@ -74,7 +78,7 @@ class ActorBroker:
 
     async def leave(self, topic: str, group: str, member: str) -> None:
         """Leave a group."""
-        await self._handle.broker_leave.remote(topic, group, member)
+        await self._handle.broker_leave.remote(self._reader, topic, group, member)
 
     async def lag(self, topic: str, group: str) -> dict[int, int]:
         """Return how many records the group has not committed, by partition."""
