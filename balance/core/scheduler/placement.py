@@ -126,11 +126,9 @@ class Placement:
             ranking.heap = [self._entry(room, shape) for room in self._ledger.rooms(pool) if room.fits(shape)]
             heapq.heapify(ranking.heap)
             return
-        last = None
-        for room in changed:
-            if room is not last and room.pool == pool and room.fits(shape):
+        for room in dict.fromkeys(changed):
+            if room.pool == pool and room.fits(shape):
                 heapq.heappush(ranking.heap, self._entry(room, shape))
-            last = room
 
     def _entry(self, room: Room, shape: Shape) -> _Entry:
         return (self._score(room, shape), room.node_id, next(self._ticks), room.version, room)
