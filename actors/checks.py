@@ -60,7 +60,7 @@ def reachable(address: str) -> None:
     InvalidValue
         `address` is neither ``auto`` nor ``host:port``.
     ClusterError
-        Nothing listens there.
+        Nothing listens there, or no Ray.
 
     Examples
     --------
@@ -74,13 +74,29 @@ def reachable(address: str) -> None:
     if not re.fullmatch(r"[\w.-]+|\[[0-9a-fA-F:.]+\]", host) or not port.isdecimal() or int(port) > 65535:
         raise InvalidValue("address", address, "'auto', or host:port of the cluster's head node, such as 10.0.0.5:6379")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_TIMEOUT_S).close()
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_TIMEOUT_S) as connection:
+            if not os.environ.get("RAY_USE_TLS") and not _speaks_http2(connection):
+                raise ClusterError(
+                    f"what answers at {address!r} is no Ray cluster; name the address that 'ray start --head' printed",
+                    address=address,
+                )
     except OSError as error:
         raise ClusterError(
             f"nothing answers at {address!r} ({error.strerror or error}); name a cluster that runs with --address or "
             "RAY_ADDRESS, start one with 'ray start --head', or leave both out for one of Balance's own",
             address=address,
         ) from None
+
+
+def _speaks_http2(connection: socket.socket) -> bool:
+    """Say whether a server greets as gRPC does (RFC 9113, 3.4); Ray itself would wait minutes for that."""
+    empty_settings = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+    try:
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + empty_settings)
+        greeting = connection.recv(9)
+    except OSError:
+        return False
+    return len(greeting) == 9 and greeting[3] == 4
 
 
 def send_token(address: str, own: str | None) -> None:

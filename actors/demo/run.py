@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 from actors import processes
 from actors.demo.models import MODELS
-from actors.demo.recording import history_of
 from actors.demo.sources import READERS, catalogue
 from actors.demo.workload import Arrival, arrivals, from_trace
 from balance.adapters.traces import read_trace
@@ -75,12 +74,13 @@ def replay(out: Console, trace: Path, *, speed: float, limit: int | None, strict
 def _run(
     out: Console, demand: Iterator[Arrival], *, title: str, command: str, expected_s: float | None, report: Path
 ) -> int:
-    from ray.exceptions import RayError  # noqa: PLC0415 (importing this module must not load Ray)
+    made = _made(report)
+    from ray.exceptions import RayError  # noqa: PLC0415 (Ray and matplotlib are loaded once nothing stands against it)
 
-    from actors.report import summary, write_report  # noqa: PLC0415 (matplotlib is loaded when there is a report)
+    from actors.demo.recording import history_of  # noqa: PLC0415
+    from actors.report import summary, write_report  # noqa: PLC0415
     from actors.system import System  # noqa: PLC0415
 
-    made = _made(report)
     folder = tempfile.mkdtemp(prefix="balance-")
     processes.die_on_signals(lambda: _tidy(folder, made))
     settings = Settings.from_env(state_dir=folder, tick_s=TICK_S, store_url="", broker_url="")
