@@ -85,6 +85,8 @@ def test_a_labelled_model_is_left_for_those_who_ask_for_it() -> None:
     placement = Placement(ledger, score=score)
     assert placement.best(anyone) is plain
     assert placement.best(named) is rare
+    # Twice as much is asked of it: a price of half of 1000 over 1500; and 0.2 of the third who could use it.
+    assert score(rare, anyone) - score(plain, anyone) == 333 * 1000 + 66_667
 
 
 def test_equal_scores_go_to_the_smaller_node_id() -> None:
