@@ -27,6 +27,7 @@ _Entry = tuple[float, str, int, int, Room]  # score, node, unique tick, the room
 
 _GPU_WEIGHT = 4.0  # a stranded device costs more than stranded cores
 _HEAP_MIN = 64
+_REPEATS_MIN = 8  # fewer changes are scored sooner than searched for repeats
 
 
 def strand_score(room: Room, shape: Shape) -> float:
@@ -126,9 +127,13 @@ class Placement:
             ranking.heap = [self._entry(room, shape) for room in self._ledger.rooms(pool) if room.fits(shape)]
             heapq.heapify(ranking.heap)
             return
-        for room in dict.fromkeys(changed):
-            if room.pool == pool and room.fits(shape):
+        if len(changed) > _REPEATS_MIN:
+            changed = list(dict.fromkeys(changed))
+        last = None
+        for room in changed:
+            if room is not last and room.pool == pool and room.fits(shape):
                 heapq.heappush(ranking.heap, self._entry(room, shape))
+            last = room
 
     def _entry(self, room: Room, shape: Shape) -> _Entry:
         return (self._score(room, shape), room.node_id, next(self._ticks), room.version, room)
