@@ -27,7 +27,7 @@ from balance.types import MILLI
 
 _STEP = 10  # thousandths of a device in one step of a packing; demands are rounded up to it
 _STEPS = MILLI // _STEP
-_ROUNDS_MAX = 200  # OpenB takes 25 to 85
+_ROUNDS_MAX = 200  # OpenB takes 23 to 25
 _SLACK = 1e-3  # a pattern must earn this many thousandths more than its device costs
 
 Floats = NDArray[np.float64]
@@ -55,7 +55,7 @@ def bid_prices(pieces: Sequence[Piece], accepts: Sequence[Sequence[bool]], devic
 
     Notes
     -----
-    A second or two for 150 to 400 demands: for learning in the background, not for a decision.
+    About a second for the 130 to 430 demands of OpenB: for learning in the background, not for a decision.
 
     Examples
     --------
