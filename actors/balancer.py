@@ -52,7 +52,9 @@ class BalancerActor(Shell):
         self.policy = PlanPolicy(settle_s=SETTLE_TICKS * tick_s, min_window_s=max(2.0, tick_s / 2))
         known = self.store.get(MEMORY, "memory")
         self.memory = Memory.from_dict(known) if known else Memory()
-        self.tick = int((self.store.get(MEMORY, "tick") or {"tick": 0})["tick"])
+        kept = self.store.get(MEMORY, "tick") or {"tick": 0, "scaled": []}
+        self.tick = int(kept["tick"])
+        self.scaled: set[str] = set(kept["scaled"])
         self.last: Plan | None = None
         self.replicas: dict[str, int] = {}
         self.forecasts: dict[str, dict[str, Any]] = {}
@@ -68,6 +70,7 @@ class BalancerActor(Shell):
         self.forecasts = await ask("prediction", "forecast_rates", observed["arrivals"], self.step_s, HORIZON_STEPS)
         models = await ask("model_coordinator", "list_models")
         self.replicas = {each["model_id"]: (each["allocation"] or {}).get("replicas", 0) for each in models}
+        await self._let_go(set(observed["batches"]["models"]))
         snapshot = self._snapshot(observed)
         if self.last is not None:
             self.memory = planning.learn(self.memory, self.last, snapshot, self.policy)
@@ -158,6 +161,12 @@ class BalancerActor(Shell):
 
     # -- act ---------------------------------------------------------------------------------------
 
+    async def _let_go(self, in_service: set[str]) -> None:
+        """Give back what was reserved here for models that have left service; what others reserved is theirs."""
+        for model_id in sorted(self.scaled - in_service):
+            await ask("model_coordinator", "scale_model", model_id, 0)
+            self.scaled.discard(model_id)
+
     async def _act(self, plan: Plan) -> list[dict[str, Any]]:
         """Carry out the actions in their order; what failed is returned and planned anew at the next tick."""
         failed = []
@@ -177,6 +186,7 @@ class BalancerActor(Shell):
                 wanted = max(0, self.replicas.get(action.model_id, 0) + more)
                 answer = await ask("model_coordinator", "scale_model", action.model_id, wanted)
                 self.replicas[action.model_id] = answer["replicas"]
+                self.scaled.add(action.model_id)
             case planning.SetParallelism():
                 await ask("batches", "set_parallelism", action.model_id, action.parallelism)
             case planning.SetPriority():
@@ -199,7 +209,7 @@ class BalancerActor(Shell):
         def write(tx: Any) -> None:
             seq = tx.decisions.append(plan.at, digest, body)
             tx.put(MEMORY, "memory", self.memory.to_dict())
-            tx.put(MEMORY, "tick", {"tick": self.tick})
+            tx.put(MEMORY, "tick", {"tick": self.tick, "scaled": sorted(self.scaled)})
             if seq % 100 == 0:
                 tx.decisions.prune(KEPT_DECISIONS)
 

@@ -112,9 +112,8 @@ class BatchesActor(Shell):
         InvalidValue
             The model lacks a method, or a number is not possible.
         """
-        for method in ("needs", "run"):
-            if not callable(getattr(model, method, None)):
-                raise InvalidValue("model", model, f"an object with a method {method!r}")
+        if not all(callable(getattr(model, method, None)) for method in ("needs", "run")):
+            raise InvalidValue("model", model, "an object with the methods needs(request) and run(requests, data)")
         known = await ask("model_coordinator", "get_model_status", model_id)
         packed = Function.of(model)
         body = {
@@ -383,8 +382,8 @@ class BatchesActor(Shell):
 
     async def stats_only(self) -> dict[str, Any]:
         """Return ``models``: per model what waits, runs and was done."""
-        now = self.clock.wall()
-        return {"models": {model.model_id: model.stats(now) for model in self.models.values()}}
+        await self._ready.wait()  # "no models" would be a lie while they are being taken up
+        return {"models": {model.model_id: model.stats(self.clock.wall()) for model in self.models.values()}}
 
     async def stats(self) -> dict[str, Any]:
         """Return `stats_only`, ``data``, and what came since the last call: ``arrived``, ``start_latency``."""

@@ -12,6 +12,8 @@ from actors.base import Shell, ask
 from balance.timeseries.history import History
 
 PERIOD_S = 1.0
+KEEP_S = 5.0
+KEPT = "monitoring"
 RECORDED = 7200
 """Seconds of second-by-second records that are kept for a report; the history in tiers reaches further back."""
 
@@ -27,6 +29,9 @@ class MonitoringActor(Shell):
     def __init__(self, settings: dict[str, Any]) -> None:
         super().__init__(settings)
         self.history = History()
+        kept = self.store.get(KEPT, "history")
+        if kept is not None:
+            self.history.restore(kept)
         self.latest: dict[str, Any] = {}
         self.records: deque[dict[str, Any]] = deque(maxlen=RECORDED)
         self.start_latency: defaultdict[int, deque[float]] = defaultdict(lambda: deque(maxlen=20_000))
@@ -41,6 +46,16 @@ class MonitoringActor(Shell):
             tag_keys=("priority",),
         )
         self.spawn(self.every(PERIOD_S, self.measure))
+        self.spawn(self.every(KEEP_S, self.keep))
+
+    async def closed(self) -> None:
+        """Keep what was measured last."""
+        await self.keep()
+
+    async def keep(self) -> None:
+        """Write the history down: the next incarnation forecasts from it; what came after it is lost in a crash."""
+        image = self.history.snapshot()
+        await self.commit(lambda tx: tx.put(KEPT, "history", image))
 
     async def measure(self) -> None:
         """Ask everyone once and record what they say; who does not answer is recorded as a problem."""

@@ -81,6 +81,10 @@ class Balance:
         """Return how many cores the scheduler's leases hold, or have in use."""
         return float(sum(each[node]["cpu"] for each in self.ask("scheduler", "stats")["leases"].values()))
 
+    def eventually(self, condition: Callable[[], Any], timeout_s: float = 30.0) -> Any:
+        """Look until a condition is true; see `eventually`."""
+        return eventually(condition, timeout_s)
+
     def store(self) -> Store:
         """Open the durable state, to read in it."""
         return Store(self.settings.database_url())

@@ -214,3 +214,13 @@ def test_monitoring_keeps_histories(balance_cluster: Any, served: Any, eventuall
     assert recorded["start_latency"][2]
     observed = balance_cluster.ask("monitoring", "observe", 1.0, 30)
     assert sum(count or 0 for count in observed["arrivals"][served.model]) == 3
+
+
+def test_a_model_that_leaves_service_keeps_nothing(balance_cluster: Any, served: Any, eventually: Any) -> None:
+    """What the balancer has reserved for a model is given back when the model is taken out of service."""
+    _answers(balance_cluster, served(*(f"text {number}" for number in range(8))))
+    mine = lambda: [name for name in balance_cluster.places() if served.model in name]  # noqa: E731
+    eventually(mine)
+    balance_cluster.ask("batches", "undeploy_model", served.model)
+    eventually(lambda: not mine())
+    assert served.model not in balance_cluster.ask("batches", "stats_only")["models"]

@@ -86,6 +86,27 @@ def test_an_external_allocation_recalls_idle_leases(
     assert balance_cluster.get(task)["status"] == "completed"
 
 
+def test_a_place_that_is_there_already_is_taken_over(balance_cluster: Any, unique: Any) -> None:
+    """Made again after a lost answer, a place is the one that exists; Ray gets no second one of that name."""
+    from balance.adapters.ray_places import RayPlaces
+    from balance.core.scheduler.allocation import Allocation
+    from balance.types import Resources
+
+    name, places = unique("place"), RayPlaces()
+    node = balance_cluster.ray.get_runtime_context().get_node_id()
+    demand = Resources.demand(cpu=0.25)
+    allocation = Allocation(name, "tester", "allocation", demand, node, (), "pending", 1, 0.0)
+    places.create(allocation)
+    places.create(allocation)
+    try:
+        groups = balance_cluster.ray.util.placement_group_table().values()
+        assert sum(group["name"] == f"balance:{allocation.place}" for group in groups) == 1
+    finally:
+        places.remove(allocation.place)
+        places.remove(allocation.place)
+    assert not any(name in each for each in balance_cluster.places())
+
+
 def test_the_accounts_of_the_cluster_agree_with_ray(balance_cluster: Any) -> None:
     """Totals are Ray's, reserved is what Balance holds, use is measured."""
     found = balance_cluster.ask("resource_allocator", "get_system_resources")

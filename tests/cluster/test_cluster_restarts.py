@@ -62,6 +62,7 @@ class Work:
 
     cluster: Any
     model: str
+    reserved: str
     data: str
     folder: Path
     tasks: list[str] = field(default_factory=list)
@@ -99,9 +100,9 @@ class Work:
         store.close()
         assert account["holds"] and account["in_flight"] == 0, account
         ask, eventually = self.cluster.ask, self.cluster.eventually
-        status = ask("model_coordinator", "get_model_status", self.model)
+        status = ask("model_coordinator", "get_model_status", self.reserved)
         assert status["state"] == "allocated"
-        ours = [name for name in self.cluster.places() if self.model in name]
+        ours = [name for name in self.cluster.places() if self.reserved in name]
         assert len(ours) == 1, "the model's reservation is there exactly once"
         references = ask("data_coordinator", "status", self.data)["references"]
         assert references == 0, "the batches that are over hold no data"
@@ -116,21 +117,23 @@ class Work:
 
 @pytest.fixture
 def work(balance_cluster: Any, unique: Any, tmp_path: Path, eventually: Any) -> Iterator[Work]:
-    """Work under way on a model of its own."""
-    object.__setattr__(balance_cluster, "eventually", eventually)
+    """Work under way on a model in service, beside one that only holds its reservation."""
     ask, model, data, reader = balance_cluster.ask, unique("model"), unique("data"), unique("reader")
+    reserved = unique("reserved")
     ask("data_coordinator", "register_reader", reader, lambda: {"factor": 10})
     ask("data_coordinator", "register_data_source", data, 100, f"reader:{reader}")
-    ask("model_coordinator", "register_model", model, 0.5, 0, 2)
-    assert ask("model_coordinator", "allocate_resources_for_model", model)["status"] == "allocated"
+    ask("model_coordinator", "register_model", reserved, 0.25, 0)
+    assert ask("model_coordinator", "allocate_resources_for_model", reserved)["status"] == "allocated"
+    ask("model_coordinator", "register_model", model, 0.25, 0, 2)
     ask("batches", "deploy_model", model, slow_model(data), batch_max=2, max_age_s={data: 0.01})
-    work = Work(balance_cluster, model, data, tmp_path)
+    work = Work(balance_cluster, model, reserved, data, tmp_path)
     work.begin(unique)
     yield work
     (tmp_path / "gate").touch()
     eventually(lambda: ask("batches", "stats_only")["models"][model]["running"] == 0)
     ask("batches", "undeploy_model", model)
-    ask("model_coordinator", "release_resources", model)
+    ask("model_coordinator", "release_resources", reserved)
+    eventually(lambda: not any(model in name or reserved in name for name in balance_cluster.places()))
 
 
 @pytest.mark.parametrize("role", [role.name for role in ROLES])
@@ -198,6 +201,20 @@ def test_a_finished_task_is_known_after_a_restart(balance_cluster: Any, unique: 
     assert (status["status"], status["result"], status["attempt"]) == ("completed", {"answer": 42}, 1)
     again = balance_cluster.execute(task_id, task)
     assert (again["result"], again["submitted_at"]) == (first["result"], first["submitted_at"])
+
+
+def test_histories_survive(balance_cluster: Any, work: Work, eventually: Any) -> None:
+    """What was measured until it was last written down is there after a restart, to forecast from."""
+    work.finish()
+
+    def seen() -> float:
+        points = balance_cluster.ask("monitoring", "recorded", 0.0)["arrivals"].get(work.model, [])
+        return float(sum(count for _at, count in points))
+
+    eventually(lambda: seen() == REQUESTS)
+    balance_cluster.ask("monitoring", "keep")
+    balance_cluster.is_back("monitoring", balance_cluster.kill("monitoring"))
+    assert seen() == REQUESTS
 
 
 def test_no_executor_of_a_former_scheduler_lives_on(balance_cluster: Any, work: Work) -> None:
