@@ -102,7 +102,7 @@ def _up_on(settings: Settings, where: str, block: bool) -> None:
     processes.raise_on_signals()
     with out.status("starting the actors ..."):
         joined = system.System.attach(settings, where, start_actors=True)
-    _show_up(joined.record, "is up")
+    _show_up(joined.record, "runs already" if joined.found else "is up")
     if block:
         _over(host.stay(joined))
 

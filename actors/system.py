@@ -44,11 +44,21 @@ class System:
     """Balance on a cluster that this process is connected to.
 
     Build one with `launch` (own a local cluster) or `attach` (join one that runs).
+
+    Attributes
+    ----------
+    settings : Settings
+        Their state directory is this Balance's.
+    record : Record
+        How others find it.
+    found : bool
+        Whether its actors ran already.
     """
 
     def __init__(self, settings: Settings, record: Record) -> None:
         self.settings = settings
         self.record = record
+        self.found = True
 
     @classmethod
     def launch(
@@ -98,7 +108,8 @@ class System:
                     **extra,
                 )
         except Exception as error:
-            raise ClusterError(f"Ray did not start: {_last_line(error)}") from error
+            hint = "; name a folder with a shorter path in RAY_TMPDIR" if "AF_UNIX path" in str(error) else ""
+            raise ClusterError(f"Ray did not start: {_last_line(error)}{hint}") from error
         url = f"http://{context.dashboard_url}" if context.dashboard_url else ""
         self.record = replace(self.record, address=ray.get_runtime_context().gcs_address, dashboard_url=url)
 
@@ -115,7 +126,15 @@ class System:
             belongs to a Balance on another cluster.
         """
         ours = read_record(settings)
-        reachable(address)
+        try:
+            reachable(address)
+        except ClusterError:
+            if ours is None or ours.owned or ours.address != address:
+                raise
+            raise ClusterError(
+                f"the Ray cluster at {address!r}, on which Balance ran, is gone; 'balance down' forgets it",
+                address=address,
+            ) from None
         send_token(address, ours.address if ours is not None and ours.owned else None)
         os.environ.setdefault("RAY_gcs_server_port_wait_time_s", CONNECT_ATTEMPTS)
         ray = _load_ray()
@@ -137,6 +156,7 @@ class System:
         return system._with_actors() if start_actors else system
 
     def _with_actors(self) -> System:
+        self.found = bool(find_actors())
         answers = start_actors(self.settings)
         family = []
         for process in processes.descendants() if self.record.owned else ():

@@ -137,6 +137,20 @@ def test_an_address_where_nothing_listens_is_said_at_once(balance: Balance, tmp_
     assert "nothing answers" in said
 
 
+def test_a_cluster_that_is_gone_is_forgotten_by_down(
+    balance: Balance, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Balance was a guest there: every command says what to do, and `down` does it."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        gone = f"127.0.0.1:{server.getsockname()[1]}"
+    Path(settings.state_dir).mkdir()
+    write_record(settings, Record.of_guest(gone, ""))
+    for command in ("up", "status"):
+        assert "'balance down' forgets it" in balance(command, "--state-dir", settings.state_dir)[1]
+    assert cli.main(["down", "--state-dir", settings.state_dir]) == 0
+    assert read_record(settings) is None
+
+
 def test_a_server_that_is_no_ray_is_found_out(balance: Balance, tmp_path: Path) -> None:
     """Something listens but does not speak Ray's protocol; Ray would wait for minutes here, too."""
     with socket.create_server(("127.0.0.1", 0)) as server:
