@@ -62,6 +62,7 @@ class _Run:
     start: StartTask
     task: asyncio.Task[None] | None = None
     executor: _Executor | None = None
+    begun: bool = False
     stopping: bool = False
 
 
@@ -154,15 +155,18 @@ class Pool:
         log.info("event=task_stopped task_id=%s attempt=%d reason=%s", task_id, attempt, reason)
         if run.executor is not None:
             self._discard(run.start.node_id, run.executor)
-        elif run.task is not None:
-            run.task.cancel()
+        elif run.task is not None and run.begun:
+            run.task.cancel()  # one that has not begun would end without a word; it looks for itself
 
     async def _run(self, run: _Run, call: object) -> None:
         """Carry one attempt through; its executor and its lease are free again before its end is told."""
         start = run.start
         covered = False
+        run.begun = True
         event: Event
         try:
+            if run.stopping:
+                raise asyncio.CancelledError
             refused = "" if start.reservation else await self._leases.cover(start.node_id, start.demand)
             if refused:
                 event = StartRefused(start.task_id, start.attempt, refused)
