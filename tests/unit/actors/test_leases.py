@@ -29,6 +29,10 @@ class Allocator:
 
     async def ask(self, role: str, method: str, *args: Any) -> dict[str, Any]:
         assert role == "resource_allocator"
+        # As with Ray, a call that nobody awaits any more is carried out all the same.
+        return await asyncio.shield(asyncio.create_task(self._serve(method, *args)))
+
+    async def _serve(self, method: str, *args: Any) -> dict[str, Any]:
         await self.gate.wait()
         if self.fails is not None:
             raise self.fails

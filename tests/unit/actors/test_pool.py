@@ -224,6 +224,24 @@ def test_a_stop_at_any_moment_leaks_nothing(play: Any, steps: int) -> None:
     play(scenario)
 
 
+def test_an_attempt_that_was_given_up_does_not_hide_its_successor(play: Any) -> None:
+    """Where the engine has started a task anew, the end of the former attempt takes nothing from the new one."""
+
+    async def scenario(bench: Bench) -> None:
+        bench.begin("a")
+        await bench.settle()
+        bench.begin("a", attempt=2)
+        await bench.settle()
+        await asyncio.sleep(0.01)
+        bench.handles[0].runs[0][2].set_result(answered())
+        await bench.settle()
+        bench.stop("a", 2, "cancelled")
+        await bench.settle()
+        assert bench.events[-1] == TaskStopped("a", 2)
+
+    play(scenario)
+
+
 def test_a_lost_node_ends_its_runs(play: Any) -> None:
     """What waits there stops waiting, what runs there ends as Ray reports it; nothing raises."""
 

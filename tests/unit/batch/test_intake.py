@@ -34,8 +34,8 @@ def test_a_key_that_left_may_come_again() -> None:
     intake.add("a", 5, 0.0, 1)
     intake.add("a", 1, 0.0, 2)
     assert intake.take(1) == [1, 2]
-    intake.add("a", 5, 0.0, 3)
-    intake.add("b", 4, 0.0, 4)
+    intake.add("a", 5, 100.0, 3)
+    intake.add("b", 4, 100.0, 4)
     assert intake.take(1) == [4] and intake.take(1) == [3]
 
 
