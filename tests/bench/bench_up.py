@@ -73,7 +73,7 @@ def report(up: list[float], bare: list[float]) -> float:
 @pytest.mark.cluster
 @pytest.mark.benchmark(group="up")
 def test_up_takes_at_most_three_times_a_bare_ray(benchmark: pytest.FixtureRequest) -> None:
-    """The bar of issue 2, on whatever machine this runs."""
+    """The bar of three, on whatever machine this runs."""
     up, bare = benchmark.pedantic(rounds, rounds=1)  # type: ignore[attr-defined]
     assert report(up, bare) <= BAR
 
