@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 import psutil
 import pytest
@@ -351,14 +353,30 @@ def test_a_host_that_starts_is_waited_for(settings: Settings, child: subprocess.
 
 
 def test_a_state_directory_has_one_host(settings: Settings) -> None:
-    """Who holds the lock is the host, and takes the file away; a lock on a file that was removed does not count."""
-    with host_lock(settings) as first:
-        with host_lock(settings) as second:
-            assert (first, second) == (True, False)
-        lock_path(settings).unlink()
-        with host_lock(settings) as third:
-            assert third
+    """Who holds the lock is the host, and takes the file away in the end."""
+    with host_lock(settings) as first, host_lock(settings) as second:
+        assert (first, second) == (True, False)
     assert not lock_path(settings).exists()
+
+
+def test_a_lock_on_a_file_that_was_taken_away_does_not_count(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The former host ends between our opening of its file and our locking: the next would lock another file."""
+    locked: list[int] = []
+    lock = fcntl.flock
+
+    def late(handle: IO[str], operation: int) -> None:
+        if not locked:
+            lock_path(settings).unlink()
+        locked.append(handle.fileno())
+        lock(handle, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with host_lock(settings) as free:
+        assert free
+        assert len(locked) == 2
+        assert lock_path(settings).exists()
 
 
 def test_the_note_of_another_is_never_taken_away(settings: Settings, child: subprocess.Popen[bytes]) -> None:
