@@ -102,9 +102,11 @@ def _up_on(settings: Settings, where: str, block: bool) -> None:
     processes.raise_on_signals()
     with out.status("starting the actors ..."):
         joined = system.System.attach(settings, where, start_actors=True)
-    _show_up(joined.record, "runs already" if joined.found else "is up")
+    what = "runs already" if joined.found else "is up"
     if block:
-        _over(host.stay(joined))
+        _over(host.stay(joined, lambda made: _show_up(made, f"{what}; Ctrl-C stops it")))
+    else:
+        _show_up(joined.record, what)
 
 
 def _up_again(settings: Settings) -> None:
@@ -121,7 +123,8 @@ def _up_again(settings: Settings) -> None:
 
 def _over(outcome: dict[str, Any]) -> None:
     if outcome["left"]:
-        out.print(f"{outcome['left']} tasks had not ended; their records are kept for the next 'balance up'")
+        tasks = "1 task" if outcome["left"] == 1 else f"{outcome['left']} tasks"
+        out.print(f"{tasks} had not ended in time; what is kept of them goes on at the next 'balance up'")
     out.print("Balance is down")
 
 

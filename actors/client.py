@@ -116,8 +116,10 @@ def _ask(role: str, method: str, *args: Any, timeout_s: float | None = 30.0) -> 
         raise
     except GetTimeoutError:
         raise ClusterError(f"the actor {role!r} did not answer within {timeout_s:g} s; see 'balance actors'") from None
-    except RayActorError as error:
-        raise ClusterError(f"the actor {role!r} is dead ({error}); 'balance up' starts it again") from None
+    except RayActorError:
+        raise ClusterError(
+            f"the actor {role!r} ended while it was asked; see 'balance actors', start it with 'balance up'"
+        ) from None
 
 
 def _root(error: BaseException) -> BalanceError:

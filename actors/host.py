@@ -53,12 +53,10 @@ def serve(settings: Settings, options: dict[str, Any], ready: Callable[[Record],
         processes.die_on_signals(lambda: _clear(settings, note))
         write_record(settings, note)
         try:
-            system = System.launch(settings, **options)
-            ready(system.record)
+            return stay(System.launch(settings, **options), ready)
         except BaseException:
             _clear(settings, note)
             raise
-        return stay(system)
 
 
 def _clear(settings: Settings, note: Record) -> None:
@@ -105,7 +103,7 @@ def start(settings: Settings, options: dict[str, Any]) -> Record:
                 raise _failure(log, host.returncode)
             time.sleep(LOOK_EVERY_S)
     except BaseException:
-        processes.end(processes.descendants())
+        processes.end_descendants()
         read_record(settings)
         raise
 
@@ -155,8 +153,15 @@ def wait_until_ready(settings: Settings) -> Record:
     raise ClusterError(f"Balance is still starting after {START_TIMEOUT_S:g} s; 'balance down' ends it")
 
 
-def stay(system: System) -> dict[str, Any]:
+def stay(system: System, ready: Callable[[Record], None]) -> dict[str, Any]:
     """Wait in the foreground for Ctrl-C or SIGTERM, and then stop; being told twice ends the patience.
+
+    Parameters
+    ----------
+    system : System
+        All of its actors have answered.
+    ready : callable
+        Called once a signal would be heeded.
 
     Returns
     -------
@@ -166,6 +171,11 @@ def stay(system: System) -> dict[str, Any]:
     told = threading.Event()
     for number in processes.SIGNALS:
         signal.signal(number, lambda *_: told.set())
+    try:
+        ready(system.record)
+    except BaseException:
+        system.end()
+        raise
     while not told.wait(1.0):  # short naps: a signal that comes just before one is noticed only after it
         pass
     processes.die_on_signals(lambda: _clear(system.settings, system.record))

@@ -47,7 +47,7 @@ def die_on_signals(*cleanups: Callable[[], object]) -> None:
 
     def die(*_: object) -> None:
         ignore_signals()
-        end(descendants())
+        end_descendants()
         for cleanup in cleanups:
             with contextlib.suppress(Exception):
                 cleanup()
@@ -115,6 +115,17 @@ def end(processes: Iterable[psutil.Process]) -> None:
             process.kill()  # psutil checks that the pid was not given to another process meanwhile
             left.append(process)
     wait(left, timeout_s=KILL_TIMEOUT_S)
+
+
+def end_descendants() -> None:
+    """Kill every process beneath this one; they are stopped first, for one that runs may start another meanwhile."""
+    found: dict[int, psutil.Process] = {}
+    while new := [process for process in descendants() if process.pid not in found]:
+        for process in new:
+            found[process.pid] = process
+            with contextlib.suppress(psutil.Error):
+                process.suspend()
+    end(found.values())
 
 
 def wait(processes: Iterable[psutil.Process], *, timeout_s: float) -> bool:
