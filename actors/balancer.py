@@ -184,9 +184,9 @@ class BalancerActor(Shell):
             case planning.Reserve() | planning.Release():
                 more = action.replicas if isinstance(action, planning.Reserve) else -action.replicas
                 wanted = max(0, self.replicas.get(action.model_id, 0) + more)
+                await self._note_scaled(action.model_id)
                 answer = await ask("model_coordinator", "scale_model", action.model_id, wanted)
                 self.replicas[action.model_id] = answer["replicas"]
-                self.scaled.add(action.model_id)
             case planning.SetParallelism():
                 await ask("batches", "set_parallelism", action.model_id, action.parallelism)
             case planning.SetPriority():
@@ -201,15 +201,26 @@ class BalancerActor(Shell):
 
     # -- remember ----------------------------------------------------------------------------------
 
+    def _kept(self) -> dict[str, Any]:
+        return {"tick": self.tick, "scaled": sorted(self.scaled)}
+
+    async def _note_scaled(self, model_id: str) -> None:
+        """Write down, before it happens, that a model's reservation is of this actor's making: it must not be left."""
+        if model_id not in self.scaled:
+            self.scaled.add(model_id)
+            kept = self._kept()
+            await self.commit(lambda tx: tx.put(MEMORY, "tick", kept))
+
     async def _remember(self, snapshot: Snapshot, plan: Plan, failed: list[dict[str, Any]]) -> None:
         written = json.dumps(snapshot.to_dict(), sort_keys=True)
         digest = hashlib.blake2b(written.encode(), digest_size=16).hexdigest()
         body = {"plan": plan.to_dict(), "failed": failed, "forecasts": self._forecast_points()}
+        kept = self._kept()
 
         def write(tx: Any) -> None:
             seq = tx.decisions.append(plan.at, digest, body)
             tx.put(MEMORY, "memory", self.memory.to_dict())
-            tx.put(MEMORY, "tick", {"tick": self.tick, "scaled": sorted(self.scaled)})
+            tx.put(MEMORY, "tick", kept)
             if seq % 100 == 0:
                 tx.decisions.prune(KEPT_DECISIONS)
 

@@ -45,8 +45,17 @@ class Balance:
         return self.get(self.start(role, method, *args, **kwargs))
 
     def get(self, reference: Any, timeout_s: float = CALL_TIMEOUT_S) -> Any:
-        """Return what a reference (or a list of them) stands for."""
-        return self.ray.get(reference, timeout=timeout_s)
+        """Return what a reference (or a list of them) stands for; where none comes, fail with how things stand."""
+        try:
+            return self.ray.get(reference, timeout=timeout_s)
+        except self.ray.exceptions.GetTimeoutError:
+            pytest.fail(f"no answer within {timeout_s:g} s; {self.standing()}")
+
+    def standing(self) -> str:
+        """Return who holds what and what waits, for the message of a test that failed."""
+        calls = [self.start("resource_allocator", "list_allocations"), self.start("scheduler", "stats")]
+        ready, _ = self.ray.wait(calls, num_returns=2, timeout=5)
+        return f"allocator and scheduler say {self.ray.get(ready)}, Ray holds {self.places()}"
 
     def execute(self, task_id: str, function: Callable[..., Any], cpu: float = 0.5, **kwargs: Any) -> dict[str, Any]:
         """Run a task through the operation coordinator and return its report."""
