@@ -21,11 +21,11 @@ from ray import cloudpickle
 from actors.answers import Answers
 from actors.base import Shell, ask, call_id
 from actors.deployment import Deployment, Request, end_of, run_model, shown
-from actors.executors import Answer, Function
 from actors.model_coordinator import reservation_of
 from actors.supply import Supply
 from balance.batch.processor import Batch, BatchProcessor, Limits, RequestMerger
 from balance.batch.processor.intake import Intake
+from balance.client.wire import Answer, Function
 from balance.errors import BalanceError, Conflict, InvalidValue, SourceUnavailable, UnknownId
 from balance.types import check_id, check_int, check_number, check_priority
 

@@ -12,11 +12,11 @@ import ray
 from ray import cloudpickle
 
 from actors.base import Shell, ask, call_id, peer
-from actors.executors import Function
 from actors.holds import Hold, Holds
 from actors.shelf import RayShelf
 from balance.adapters.actor_broker import ActorBroker
 from balance.adapters.readers import Readers
+from balance.client.wire import Function
 from balance.core.coordinator import DataCoordinator
 from balance.core.coordinator.datum import Allocated, Denied, Fetch, Waiting
 from balance.core.coordinator.payload import Payload

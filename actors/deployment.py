@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from actors.executors import Function
 from balance.batch.processor.intake import Intake
+from balance.client.wire import Function
 from balance.errors import BalanceError, InvalidValue
 
 

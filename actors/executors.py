@@ -8,17 +8,17 @@ death of this process alone, which Ray reports to the `Pool` that owns it.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import os
 import time
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from ray import cloudpickle
+
+from balance.client.wire import Answer, Call
 
 PREFIX = "executor-"
 """What the names of executors begin with."""
@@ -30,94 +30,6 @@ FUNCTIONS_KEPT = 256
 
 YIELDS_BY = 4
 """How much nicer an executor is to the scheduler of the operating system than the actors are."""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A function with its arguments, as it travels and as it is stored.
-
-    Attributes
-    ----------
-    function : str
-        SHA-256 of the pickled function.
-    arguments : bytes
-        Pickled ``(args, kwargs)``.
-    name : str
-        The function's name, for people.
-    """
-
-    function: str
-    arguments: bytes
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Function:
-    """A function as it is sent once and kept by its hash.
-
-    Attributes
-    ----------
-    digest : str
-        SHA-256 of `blob`.
-    blob : bytes
-        The pickled function.
-    name : str
-        For people.
-    """
-
-    digest: str
-    blob: bytes
-    name: str
-
-    @classmethod
-    def of(cls, function: Callable[..., Any], name: str | None = None) -> Function:
-        """Pickle a function (or anything else that can be called)."""
-        blob = cloudpickle.dumps(function)
-        shown = name or getattr(function, "__qualname__", None) or type(function).__qualname__
-        return cls(hashlib.sha256(blob).hexdigest(), blob, str(shown))
-
-    def call(self, *args: Any, **kwargs: Any) -> Call:
-        """Return the call of this function with these arguments.
-
-        Examples
-        --------
-        >>> function = Function.of(len)
-        >>> function.call([1, 2, 3]).name, cloudpickle.loads(function.blob) is len
-        ('len', True)
-        """
-        return Call(self.digest, cloudpickle.dumps((args, kwargs)), self.name)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """How one call ended.
-
-    Attributes
-    ----------
-    ok : bool
-        Whether the function returned.
-    value : bytes or None
-        The pickled result.
-    error, error_type : str
-        The message and the class of what it raised, where it did not return.
-    traceback : str
-        For the submitter.
-    output : str
-        What it printed, at most `OUTPUT_LIMIT_BYTES` of it.
-    run_s : float
-        Seconds that it ran.
-    missing : bool
-        The function was not known here; nothing ran.
-    """
-
-    ok: bool
-    value: bytes | None = None
-    error: str = ""
-    error_type: str = ""
-    traceback: str = ""
-    output: str = ""
-    run_s: float = 0.0
-    missing: bool = False
 
 
 class ExecutorActor:

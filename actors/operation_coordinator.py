@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from ray import cloudpickle
 
 from actors.base import Shell, ask
-from actors.executors import Answer, Function
+from balance.client.wire import Answer, Function
 from balance.core.coordinator.operation_coordinator import Operation, TaskReport
 from balance.errors import InvalidValue
 from balance.types import check_id

@@ -20,8 +20,9 @@ from ray.exceptions import RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors import NAMESPACE
-from actors.executors import PREFIX, Answer, Call, ExecutorActor
+from actors.executors import PREFIX, ExecutorActor
 from actors.leases import Leases
+from balance.client.wire import Answer, Call
 from balance.core.scheduler.events import (
     Event,
     StartRefused,

@@ -16,10 +16,10 @@ from typing import Any, ClassVar
 from ray import cloudpickle
 
 from actors.base import Shell, ask, call_id
-from actors.executors import Answer, Call, Function
 from actors.leases import IDLE_S, Leases
 from actors.pool import Pool
 from actors.task_journal import TaskJournal
+from balance.client.wire import Answer, Call, Function
 from balance.core.scheduler import TaskScheduler
 from balance.core.scheduler.events import (
     CapacityChanged,

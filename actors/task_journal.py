@@ -20,7 +20,7 @@ from typing import Any
 
 from ray import cloudpickle
 
-from actors.executors import Call
+from balance.client.wire import Call
 from balance.core.scheduler.spec import TaskSpec
 from balance.core.scheduler.states import State
 from balance.core.scheduler.task import TaskImage

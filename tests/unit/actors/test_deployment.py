@@ -10,7 +10,7 @@ import pytest
 
 from actors.answers import Answers
 from actors.deployment import Deployment, Request, end_of, shown
-from actors.executors import Function
+from balance.client.wire import Function
 from balance.errors import BalanceError, InvalidValue, SourceUnavailable, UnknownId
 from balance.storage import Fence, Store
 

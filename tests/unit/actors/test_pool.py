@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from ray.exceptions import ActorDiedError
 
-from actors.executors import Answer, Call, Function
 from actors.pool import Pool, _Executor
+from balance.client.wire import Answer, Call, Function
 from balance.core.scheduler.events import Event, StartRefused, TaskFailed, TaskFinished, TaskStarted, TaskStopped
 from balance.core.scheduler.instructions import StartTask
 from balance.types import Resources

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from actors.executors import Answer, Function
 from actors.task_journal import TaskJournal
+from balance.client.wire import Answer, Function
 from balance.core.scheduler.retry import RetryPolicy
 from balance.core.scheduler.spec import TaskSpec
 from balance.core.scheduler.states import State
