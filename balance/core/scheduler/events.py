@@ -81,6 +81,25 @@ class TaskStopped(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class TaskReturned(Event):
+    """A member of a chunk was handed back: nothing of it ran, and it stands in line again at its old place.
+
+    Attributes
+    ----------
+    solo : bool
+        Whether it may be the one that took its executor down: it runs by itself from now on.  That costs
+        it none of its retries.
+    reason : str
+        For its story.
+    """
+
+    task_id: str
+    attempt: int
+    solo: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class StartRefused(Event):
     """The executor could not start the attempt: nothing of it ran."""
 

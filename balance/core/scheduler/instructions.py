@@ -37,8 +37,33 @@ class StartTask(Instruction):
 
 
 @dataclass(frozen=True, slots=True)
+class StartChunk(Instruction):
+    """Run these attempts there, one after another in this order, within one demand.
+
+    They share one room: the next begins when the one before it is over.  None of them has a timeout or
+    belongs to a gang, and each may run twice.
+
+    Attributes
+    ----------
+    task_ids : tuple of str
+        The members, first to run first.
+    attempts : tuple of int
+        The attempt of each.
+    node_id, devices, demand, reservation
+        As in `StartTask`.
+    """
+
+    task_ids: tuple[str, ...]
+    attempts: tuple[int, ...]
+    node_id: str
+    devices: tuple[int, ...]
+    demand: Resources
+    reservation: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StopTask(Instruction):
-    """End this attempt and report `TaskStopped`.
+    """End this attempt and report `TaskStopped`, or `TaskReturned` if it is a chunk's and has not begun.
 
     `reason` is ``cancelled``, ``preempted``, ``timeout``, ``deadline`` or ``gang``.
     """

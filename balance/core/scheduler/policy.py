@@ -64,6 +64,11 @@ class SchedulingPolicy:
         The factor on a memory request after a kill for memory.
     refused_wait_s : float
         The first wait after a start was refused; it doubles up to `refused_wait_max_s`.
+    chunk_s : float
+        How many seconds of short tasks are handed out in one chunk, by their measured run time; 0 for no
+        chunks.  A task that comes while one runs waits that much longer at most.
+    chunk_max : int
+        How many tasks one chunk has at most.
 
     Examples
     --------
@@ -81,15 +86,18 @@ class SchedulingPolicy:
     memory_growth: float = 2.0
     refused_wait_s: float = 0.05
     refused_wait_max_s: float = 5.0
+    chunk_s: float = 0.0
+    chunk_max: int = 256
 
     def __post_init__(self) -> None:
         if check_number("aging_step_s", self.aging_step_s, minimum=0) == 0:
             raise InvalidValue("aging_step_s", self.aging_step_s, "more than 0 seconds")
-        for name in ("scan_max", "running_max"):
+        for name in ("scan_max", "running_max", "chunk_max"):
             check_int(name, getattr(self, name), minimum=1)
         for name in ("earmarks_max", "history_max", "preemptions_max"):
             check_int(name, getattr(self, name), minimum=0)
         check_number("memory_growth", self.memory_growth, minimum=1)
+        check_number("chunk_s", self.chunk_s, minimum=0)
         check_number("refused_wait_s", self.refused_wait_s, minimum=0.001)
         check_number("refused_wait_max_s", self.refused_wait_max_s, minimum=self.refused_wait_s)
         names = [tenant.name for tenant in self.tenants]

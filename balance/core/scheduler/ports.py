@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from balance.core.scheduler.events import Event
-from balance.core.scheduler.instructions import StartTask
-from balance.core.scheduler.task import TaskImage
+from balance.core.scheduler.instructions import StartChunk, StartTask
+from balance.core.scheduler.task import Task, TaskImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,13 @@ class Executor(Protocol):
         """Begin with an attempt.  In a cluster this must not block; raising means that it was refused."""
         ...
 
+    def start_chunk(self, instruction: StartChunk, calls: list[object]) -> None:
+        """Begin with a chunk: `calls` one after another, each reported as `start` would report it.
+
+        A member that did not get its turn is handed back with `TaskReturned`.
+        """
+        ...
+
     def stop(self, task_id: str, attempt: int, reason: str) -> None:
         """End an attempt; `TaskStopped` follows, or whatever became of it instead.  Must not block."""
         ...
@@ -70,13 +77,16 @@ class Executor(Protocol):
 class Journal(Protocol):
     """Remembers tasks for after a crash.
 
-    The images of one call belong together: all of them are durable, or none.
+    The tasks of one call belong together: all of them are durable, or none.
     """
 
-    def record(self, changes: Sequence[TaskImage]) -> None:
-        """Keep these tasks as they are now, each in place of its former image.
+    def record(self, changes: Sequence[Task]) -> None:
+        """Keep these tasks as they are now, each in place of what was kept of it before.
 
-        Called before anything is acknowledged or started.
+        They are the engine's own: what is needed of them is read before this returns, and nothing is
+        changed.  Called before anything is acknowledged or started.  That a task runs is told only where
+        it may not run twice; one that may is queued again after a crash, and the tasks of a call that
+        are over are told once, as they ended.
         """
         ...
 
