@@ -157,6 +157,29 @@ class InvalidTransition(BalanceError):
         )
 
 
+class ResultTooLarge(BalanceError):
+    """A task returned more than is kept of a result.
+
+    Parameters
+    ----------
+    size_bytes, limit_bytes : int
+        Of the pickled result, and the most that it may have.
+
+    Examples
+    --------
+    >>> print(ResultTooLarge(3_000_000, 1_000_000))
+    the result has 3000000 bytes, at most 1000000 are kept (result_limit_bytes); return where it is instead
+    """
+
+    def __init__(self, size_bytes: int, limit_bytes: int) -> None:
+        super().__init__(
+            f"the result has {size_bytes} bytes, at most {limit_bytes} are kept (result_limit_bytes); "
+            "return where it is instead",
+            size_bytes=size_bytes,
+            limit_bytes=limit_bytes,
+        )
+
+
 class NotReady(BalanceError):
     """A service was used before it was initialised, or after it was shut down."""
 
