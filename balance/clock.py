@@ -96,6 +96,12 @@ class FakeClock:
             raise InvalidValue("seconds", seconds, "0 or more: time does not run backwards")
         self._now += seconds
 
+    def advance_to(self, moment: float) -> None:
+        """Move the clock forward to the reading `moment`, exactly; an earlier one raises `InvalidValue`."""
+        if moment < self._now:
+            raise InvalidValue("moment", moment, f"{self._now!r} or more: time does not run backwards")
+        self._now = moment
+
 
 def iso(posix_s: float) -> str:
     """Return POSIX seconds as ISO 8601 in UTC.
