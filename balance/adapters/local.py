@@ -6,8 +6,8 @@ import time
 import traceback
 from collections import deque
 
-from balance.core.scheduler.events import Event, TaskFailed, TaskFinished
-from balance.core.scheduler.instructions import StartTask
+from balance.core.scheduler.events import Event, TaskFailed, TaskFinished, TaskReturned
+from balance.core.scheduler.instructions import StartChunk, StartTask
 
 
 class InlineExecutor:
@@ -38,7 +38,9 @@ class InlineExecutor:
 
     def start(self, instruction: StartTask, call: object) -> None:
         """Run `call` and keep what became of it for `wait`."""
-        task_id, attempt = instruction.task_id, instruction.attempt
+        self._run(instruction.task_id, instruction.attempt, call)
+
+    def _run(self, task_id: str, attempt: int, call: object) -> None:
         began = time.perf_counter()
         try:
             if not callable(call):
@@ -53,6 +55,17 @@ class InlineExecutor:
             self._events.append(_failure(task_id, attempt, "error", error, began))
         else:
             self._events.append(TaskFinished(task_id, attempt, result, time.perf_counter() - began))
+
+    def start_chunk(self, instruction: StartChunk, calls: list[object]) -> None:
+        """Run `calls` one after another; those behind one that is interrupted are handed back."""
+        members = list(zip(instruction.task_ids, instruction.attempts, strict=True))
+        begun = 0
+        try:
+            for (task_id, attempt), call in zip(members, calls, strict=True):
+                begun += 1
+                self._run(task_id, attempt, call)
+        finally:
+            self._events.extend(TaskReturned(task_id, attempt) for task_id, attempt in members[begun:])
 
     def stop(self, task_id: str, attempt: int, reason: str) -> None:
         """Do nothing: when this is called, no task is running in this thread but perhaps the caller itself."""

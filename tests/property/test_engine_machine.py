@@ -3,10 +3,12 @@
 Safety: after every step all invariants hold (`Engine.validate`): no device, core or byte is handed out
 twice, a task has one running attempt at most, queues and counts agree.  Liveness: when faults stop and
 what runs is let end, everything that could run has run.  Restart: a restored engine decides as the
-original does.
+original does.  All of it with chunks and without.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -27,11 +29,12 @@ from balance.core.scheduler.events import (
     TaskCancelRequested,
     TaskFailed,
     TaskFinished,
+    TaskReturned,
     TaskStarted,
     TaskStopped,
     TaskSubmitted,
 )
-from balance.core.scheduler.instructions import FinishTask, Instruction, StartTask, StopTask
+from balance.core.scheduler.instructions import FinishTask, Instruction, StartChunk, StartTask, StopTask
 from balance.core.scheduler.policy import SchedulingPolicy, Tenant
 from balance.core.scheduler.retry import RetryPolicy
 from balance.core.scheduler.spec import TaskSpec
@@ -70,9 +73,12 @@ DEMANDS = [
 class EngineMachine(RuleBasedStateMachine):
     """Plays shell, cluster and users; keeps its own book of what runs."""
 
+    policy = POLICY
+    run_s: float | None = None
+
     def __init__(self) -> None:
         super().__init__()
-        self.engine = Engine(policy=POLICY)
+        self.engine = Engine(policy=self.policy)
         self.now = 0.0
         self.running: dict[str, StartTask] = {}
         self.stopping: dict[str, StopTask] = {}
@@ -87,7 +93,7 @@ class EngineMachine(RuleBasedStateMachine):
             self.join(node_id)
 
     def tell(self, *events: object) -> None:
-        twin = Engine(policy=POLICY)
+        twin = Engine(policy=self.policy)
         twin.restore(self.engine.snapshot())
         out = self.engine.handle(*events, now=self.now)  # type: ignore[arg-type]
         same = twin.handle(*events, now=self.now)  # type: ignore[arg-type]
@@ -100,6 +106,12 @@ class EngineMachine(RuleBasedStateMachine):
                 assert instruction.task_id not in self.running, "two attempts of one task run"
                 assert instruction.task_id not in self.over
                 self.running[instruction.task_id] = instruction
+            elif isinstance(instruction, StartChunk):
+                assert len(instruction.task_ids) == len(instruction.attempts) > 1
+                for task_id, attempt in zip(instruction.task_ids, instruction.attempts, strict=True):
+                    assert task_id not in self.running and task_id not in self.over
+                    node_id, devices, demand = instruction.node_id, instruction.devices, instruction.demand
+                    self.running[task_id] = StartTask(task_id, attempt, node_id, devices, demand)
             elif isinstance(instruction, StopTask):
                 assert self.running[instruction.task_id].attempt == instruction.attempt
                 self.stopping[instruction.task_id] = instruction
@@ -224,7 +236,7 @@ class EngineMachine(RuleBasedStateMachine):
     def finished(self, which) -> None:
         start = self.pick(which)
         self.ended(start.task_id)
-        self.tell(TaskFinished(start.task_id, start.attempt, "done", peak_memory_bytes=GIB // 4))
+        self.tell(TaskFinished(start.task_id, start.attempt, "done", self.run_s, GIB // 4))
 
     @precondition(lambda self: self.running)
     @rule(which=st.integers(0, 50), kind=st.sampled_from(["error", "worker_lost", "out_of_memory", "timeout"]))
@@ -239,6 +251,13 @@ class EngineMachine(RuleBasedStateMachine):
         start = self.pick(which)
         self.ended(start.task_id)
         self.tell(StartRefused(start.task_id, start.attempt, "no lease"))
+
+    @precondition(lambda self: self.running)
+    @rule(which=st.integers(0, 50), solo=st.booleans())
+    def returned(self, which, solo) -> None:
+        start = self.pick(which)
+        self.ended(start.task_id)
+        self.tell(TaskReturned(start.task_id, start.attempt, solo))
 
     @precondition(lambda self: self.stopping)
     @rule(which=st.integers(0, 50))
@@ -338,8 +357,20 @@ class EngineMachine(RuleBasedStateMachine):
 
 
 def _acts(out: list[Instruction]) -> list[Instruction]:
-    return [instruction for instruction in out if isinstance(instruction, StartTask | StopTask | FinishTask)]
+    kinds = StartTask | StartChunk | StopTask | FinishTask
+    return [instruction for instruction in out if isinstance(instruction, kinds)]
 
 
 EngineMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
 TestEngineMachine = EngineMachine.TestCase
+
+
+class ChunkMachine(EngineMachine):
+    """The same with chunks, of tasks that are said to be over in no time, in any order."""
+
+    policy = replace(POLICY, chunk_s=5.0, chunk_max=4)
+    run_s = 0.01
+
+
+ChunkMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+TestChunkMachine = ChunkMachine.TestCase

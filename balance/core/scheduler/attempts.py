@@ -9,7 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from balance.core.scheduler.events import StartRefused, TaskFailed, TaskFinished, TaskStarted, TaskStopped
+from balance.core.scheduler.events import (
+    StartRefused,
+    TaskFailed,
+    TaskFinished,
+    TaskReturned,
+    TaskStarted,
+    TaskStopped,
+)
 from balance.core.scheduler.lifecycle import Lifecycle
 from balance.core.scheduler.state import EngineState
 from balance.core.scheduler.states import State
@@ -17,7 +24,7 @@ from balance.core.scheduler.task import Task
 from balance.errors import InvalidTransition
 from balance.types import Resources
 
-AttemptEvent = TaskStarted | TaskFinished | TaskFailed | TaskStopped | StartRefused
+AttemptEvent = TaskStarted | TaskFinished | TaskFailed | TaskStopped | TaskReturned | StartRefused
 
 _EXPONENT_MAX = 62
 
@@ -41,6 +48,7 @@ class Attempts:
             TaskFinished: self._finished,
             TaskFailed: self._failed,
             TaskStopped: self._stopped,
+            TaskReturned: self._returned,
             StartRefused: self._refused,
         }
 
@@ -57,19 +65,28 @@ class Attempts:
             )
 
     def lost(self, task: Task, reason: str) -> None:
-        """Note that the worker of a running task is gone."""
+        """Note that the worker of a running task is gone; those behind it in a chunk have not begun."""
+        behind = list(task.chunk.members()) if task.chunk is not None else []
         self._failed(task, TaskFailed(task.task_id, task.attempt, "worker_lost", error=reason))
+        for member in behind:
+            if member is not task:
+                self._returned(member, TaskReturned(member.task_id, member.attempt, reason=reason))
 
     def _started(self, task: Task, _event: AttemptEvent) -> None:
         task.started_at = self._state.now
         self._life.time_out(task)
-        self._state.changed[task.task_id] = task
+        if not task.spec.idempotent:
+            self._state.changed[task.task_id] = task
 
     def _finished(self, task: Task, event: AttemptEvent) -> None:
         assert isinstance(event, TaskFinished)
         state = self._state
         assert task.started_at is not None, "what runs has started"
-        run_s = event.run_s if event.run_s is not None else state.now - task.started_at
+        run_s = event.run_s
+        if run_s is None:
+            run_s = state.now - task.started_at
+        elif task.chunk is not None:  # it may have waited for its turn
+            task.started_at = max(task.started_at, state.now - run_s)
         state.run_times.learn(task.spec.name, max(0.0, run_s))
         if event.peak_memory_bytes is not None:
             state.memory_peaks.learn(task.spec.name, event.peak_memory_bytes)
@@ -95,6 +112,17 @@ class Attempts:
         else:
             self._life.vacate(task)
             self._ends_by_stop(task)
+
+    def _returned(self, task: Task, event: AttemptEvent) -> None:
+        assert isinstance(event, TaskReturned)
+        self._life.vacate(task)
+        task.solo = task.solo or event.solo
+        if task.stop_reason in ("cancelled", "deadline"):
+            self._ends_by_stop(task)
+            return
+        task.stop_reason = None
+        self._life.restart_gang(task)
+        self._life.queue(task, f"handed back: {event.reason}" if event.reason else "handed back")
 
     def _ends_by_stop(self, task: Task) -> bool:
         """Carry out what a stop was asked for, as the attempt is over; False if it goes on after all."""

@@ -55,7 +55,7 @@ class Cluster:
         holds = [hold for room in rooms for hold in room.holds.values()]
         for hold in sorted(holds, key=lambda hold: state.tasks[hold.holder].seq):
             task = state.tasks[hold.holder]
-            if state.ledger.hold(hold.holder) is not None:
+            if task.hold is not None:
                 self._attempts.lost(task, f"node {event.node_id} is lost")
         for room in rooms:
             self._forget_earmark(room)
@@ -96,7 +96,7 @@ class Cluster:
             if general is None:
                 raise Conflict(f"reservation {event.name!r} lies on no known node", reservation=event.name)
             for hold in state.ledger.remove_room(room):
-                state.ledger.take(hold.holder, general, hold.shape, hold.devices)
+                state.tasks[hold.holder].hold = state.ledger.take(hold.holder, general, hold.shape, hold.devices)
         state.shares.resize(state.ledger.total)
 
     def _forget_earmark(self, room: Room) -> None:

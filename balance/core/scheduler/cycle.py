@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from balance.core.scheduler.backfill import Earmark, choose_room, choose_rooms, permits
+from balance.core.scheduler.chunk import take_chunk
 from balance.core.scheduler.lifecycle import Lifecycle
 from balance.core.scheduler.lines import Line
 from balance.core.scheduler.preemption import choose_victims
@@ -46,11 +47,13 @@ class Cycle:
         if state.paused:
             return
         left = state.policy.running_max - state.counts[State.RUNNING]
+        # Who says how many may start means tasks, not chunks of them.
+        chunked = starts is None and state.policy.chunk_s > 0
         for number in range(left if starts is None else min(left, starts)):
-            if self._nothing_fits(look=number > 0) or not self._start_next():
+            if self._nothing_fits(look=number > 0) or not self._start_next(chunked):
                 return
 
-    def _start_next(self) -> bool:
+    def _start_next(self, chunked: bool) -> bool:
         state = self._state
         passed: list[Line] = []
         scanned = 0
@@ -61,7 +64,7 @@ class Cycle:
                     break
                 if line.misfit == state.ledger.releases:
                     passed.append(line)
-                elif self._try(line, passed):
+                elif self._try(line, passed, chunked):
                     return True
         self._preempt_for(passed)
         return False
@@ -83,7 +86,7 @@ class Cycle:
                 shape.misfit = releases
         return True
 
-    def _try(self, line: Line, passed: list[Line]) -> bool:
+    def _try(self, line: Line, passed: list[Line], chunked: bool) -> bool:
         """Start the first of `line`, which overtakes those `passed`; else add it to them."""
         state = self._state
         head = line.head()
@@ -100,6 +103,9 @@ class Cycle:
             passed.append(line)
             return False
         state.drop_earmark(line)
+        if chunked and line.gang is None:
+            self._start_chunk(line, places[0][1])
+            return True
         # The same order and the same ledger as on trial: each start picks the devices that its trial picked.
         for task, room in places:
             self._start(task, room)
@@ -158,6 +164,21 @@ class Cycle:
             else:
                 earmark.ending.discard(task.task_id)
         self._lifecycle.start(task, room)
+
+    def _start_chunk(self, line: Line, room: Room) -> None:
+        """Start the first of `line` in `room`, and after it as many of the next as are short."""
+        state = self._state
+        chunk = None
+        if state.earmark_on(room) is None:
+            slots = state.shares.slots(line.shape) + state.chunks[line.shape]
+            most = state.policy.running_max - state.counts[State.RUNNING]
+            chunk = take_chunk(line, state.policy, state.run_times, slots, most, state.now)
+        if chunk is not None:
+            self._lifecycle.start_chunk(line, chunk, room)
+        else:
+            head = line.head()
+            assert head is not None
+            self._start(head, room)
 
     # ------------------------------------------------------------------ keeping room
 

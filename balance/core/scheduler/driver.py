@@ -8,9 +8,9 @@ from collections.abc import Callable
 from balance.clock import Clock
 from balance.core.scheduler.engine import Engine
 from balance.core.scheduler.events import Event, StartRefused
-from balance.core.scheduler.instructions import FinishTask, Instruction, StartTask, StopTask
+from balance.core.scheduler.instructions import FinishTask, Instruction, StartChunk, StartTask, StopTask
 from balance.core.scheduler.ports import Executor, Journal
-from balance.core.scheduler.task import TaskImage
+from balance.core.scheduler.task import Task
 
 Listener = Callable[[FinishTask], None]
 
@@ -32,7 +32,7 @@ class Driver:
         self._epoch = clock.wall() - clock.now()
         self._executor = executor
         self._journal = journal
-        self._unrecorded: list[TaskImage] = []
+        self._unrecorded: dict[str, Task] = {}
         self._uncarried: deque[Instruction] = deque()
         self._listeners: list[Listener] = []
 
@@ -50,13 +50,13 @@ class Driver:
             self._uncarried.extend(self._engine.handle(*events, now=self.now(), starts=starts))
         finally:
             if self._journal is not None:
-                self._unrecorded += self._engine.take_changes()
+                self._unrecorded |= self._engine.take_changes()
             else:
                 self._engine.state.changed.clear()
         if self._journal is not None and self._unrecorded:
             # If this raises, nothing was started or acknowledged; the next call records it again.
-            self._journal.record(self._unrecorded)
-            self._unrecorded = []
+            self._journal.record(list(self._unrecorded.values()))
+            self._unrecorded = {}
         return self._carry_out()
 
     def _carry_out(self) -> int:
@@ -71,6 +71,16 @@ class Driver:
                     started += 1
                 except Exception as error:  # noqa: BLE001 (whatever it is, this attempt did not start)
                     refused.append(StartRefused(instruction.task_id, instruction.attempt, f"{error!r}"))
+            elif isinstance(instruction, StartChunk):
+                try:
+                    calls = [self._engine.task(task_id).call for task_id in instruction.task_ids]
+                    self._executor.start_chunk(instruction, calls)
+                    started += len(calls)
+                except Exception as error:  # noqa: BLE001 (as above)
+                    refused += [
+                        StartRefused(task_id, attempt, f"{error!r}")
+                        for task_id, attempt in zip(instruction.task_ids, instruction.attempts, strict=True)
+                    ]
             elif isinstance(instruction, StopTask):
                 self._executor.stop(instruction.task_id, instruction.attempt, instruction.reason)
             elif isinstance(instruction, FinishTask):

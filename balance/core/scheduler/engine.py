@@ -180,7 +180,7 @@ class Engine:
 
     def image(self, task_id: str) -> TaskImage:
         """Return a task as it is now, frozen."""
-        return self.state.image(self.task(task_id))
+        return self.task(task_id).image()
 
     def forget(self, task_id: str) -> bool:
         """Drop a finished task from memory; say whether it was finished."""
@@ -190,10 +190,13 @@ class Engine:
         self._lifecycle.forget(task)
         return True
 
-    def take_changes(self) -> list[TaskImage]:
-        """Return every task that has changed since the last call, as it is now, in the order of change."""
+    def take_changes(self) -> dict[str, Task]:
+        """Return every task of which something durable has changed since the last call, by id, in that order.
+
+        That a task runs is durable only where it may not run twice: any other is queued again after a crash.
+        """
         changed, self.state.changed = self.state.changed, {}
-        return [self.state.image(task) for task in changed.values()]
+        return changed
 
     # ------------------------------------------------------------------ keeping and checking
 

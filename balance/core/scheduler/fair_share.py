@@ -148,6 +148,7 @@ class FairShare:
         self._heap: list[tuple[int, float, str, Account]] = []
         self._stale = 0
         self._total: dict[str, int] = {}
+        self._held: dict[str, int] = {}
 
     def account(self, name: str) -> Account:
         """Return a tenant's account; a new name opens one with weight 1."""
@@ -185,7 +186,16 @@ class FairShare:
     def charge(self, account: Account, shape: Shape, sign: int) -> None:
         """Count `shape` as held (1) or given back (-1) and rank the account anew."""
         account.charge(shape, sign)
+        held = self._held
+        for name, amount in shape.amounts:
+            held[name] = held.get(name, 0) + sign * amount
         self.refresh(account)
+
+    def slots(self, shape: Shape) -> int:
+        """Return how many of `shape` fit at most beside what all tenants hold: by the sums, as if all were one room."""
+        total, held = self._total, self._held
+        free = ((total.get(name, 0) - held.get(name, 0)) // need for name, need in shape.amounts)
+        return max(0, min(free, default=1))
 
     def refresh(self, account: Account) -> None:
         """Rank `account` anew, as something about it has changed."""

@@ -151,6 +151,16 @@ class Ledger:
         self.releases += 1
         return hold
 
+    def pass_on(self, holder: str, heir: str) -> Hold:
+        """Let `heir` hold what `holder` held; nothing becomes free.  `UnknownId` if that is nothing."""
+        if heir in self._holds:
+            raise Conflict(f"{heir!r} holds something already", holder=heir)
+        was = self._holds.pop(holder, None)
+        if was is None:
+            raise UnknownId("holder", holder, self._holds)
+        hold = self._holds[heir] = was.room.pass_on(was, heir)
+        return hold
+
     def undo(self, holder: str) -> None:
         """Take back a `take` that was only a trial: nothing fits now that did not fit before it."""
         self._undo(holder)

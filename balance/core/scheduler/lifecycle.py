@@ -7,13 +7,15 @@ cancellations, changes of priority and what falls due.
 from __future__ import annotations
 
 from balance.core.scheduler.admission import denial
+from balance.core.scheduler.chunk import Chunk
 from balance.core.scheduler.events import (
     PriorityChanged,
     TaskCancelRequested,
     TaskSubmitted,
 )
 from balance.core.scheduler.gang import Gang
-from balance.core.scheduler.instructions import FinishTask, StartTask, StopTask
+from balance.core.scheduler.instructions import FinishTask, StartChunk, StartTask, StopTask
+from balance.core.scheduler.lines import Line
 from balance.core.scheduler.room import Room
 from balance.core.scheduler.state import EngineState
 from balance.core.scheduler.states import State
@@ -135,29 +137,41 @@ class Lifecycle:
 
     def start(self, task: Task, room: Room) -> None:
         """Let a queued task run in `room`, which holds it."""
-        state = self._state
         self._leave_line(task)
-        hold = state.ledger.take(task.task_id, room, task.shape)
+        devices = self._begin(task, room)
+        self.time_out(task)
+        pool, timeout_s = room.pool or None, task.spec.timeout_s
+        self._state.out.append(
+            StartTask(task.task_id, task.attempt, room.node_id, devices, task.shape.demand, pool, timeout_s)
+        )
+
+    def start_chunk(self, line: Line, chunk: Chunk, room: Room) -> None:
+        """Let tasks that were the first of `line` run in `room`, which holds one of them, one after another."""
+        state = self._state
+        state.repost(line)
+        state.chunks[line.shape] += 1
+        first, *others = members = list(chunk.members())
+        devices = self._begin(first, room)
+        for task in others:
+            self._run(task, room)
+        ids, attempts = tuple(task.task_id for task in members), tuple(task.attempt for task in members)
+        state.out.append(StartChunk(ids, attempts, room.node_id, devices, first.shape.demand, room.pool or None))
+
+    def _begin(self, task: Task, room: Room) -> tuple[int, ...]:
+        """Let a task that stands nowhere any more run and hold `room`; return on which devices."""
+        state = self._state
+        task.hold = hold = state.ledger.take(task.task_id, room, task.shape)
+        self._run(task, room)
+        state.count_preemptible(task, 1)
+        state.shares.charge(state.shares.account(task.spec.tenant), task.shape, 1)
+        return tuple(index for index, _ in hold.devices)
+
+    def _run(self, task: Task, room: Room) -> None:
         task.attempt += 1
-        task.started_at = state.now
+        task.started_at = self._state.now
         task.node_id = room.node_id
         task.stop_reason = None
-        state.count_preemptible(task, 1)
-        self._to(task, State.RUNNING, f"attempt {task.attempt} on {room.node_id}")
-        state.shares.charge(state.shares.account(task.spec.tenant), task.shape, 1)
-        self.time_out(task)
-        devices = tuple(index for index, _ in hold.devices)
-        state.out.append(
-            StartTask(
-                task.task_id,
-                task.attempt,
-                room.node_id,
-                devices,
-                task.shape.demand,
-                room.pool or None,
-                task.spec.timeout_s,
-            )
-        )
+        self._to(task, State.RUNNING)
 
     # ------------------------------------------------------------------ away from running
 
@@ -171,12 +185,20 @@ class Lifecycle:
         self.restart_gang(task)
 
     def vacate(self, task: Task) -> None:
-        """Give back what a running task holds."""
-        state = self._state
-        if state.ledger.hold(task.task_id) is None:
-            return  # taken up after a restart without its node
-        state.ledger.give_back(task.task_id)
+        """Give back what a running task holds, or pass it on to the next of its chunk."""
+        state, chunk = self._state, task.chunk
+        task.chunk = None
+        if task.hold is None:
+            return  # its turn had not come, or it was taken up after a restart without its node
         state.count_preemptible(task, -1)
+        heir = chunk.next() if chunk is not None else None
+        if heir is not None:
+            state.pass_on(task, heir)
+            return
+        if chunk is not None:
+            state.chunks[task.shape] -= 1
+        state.ledger.give_back(task.task_id)
+        task.hold = None
         state.shares.charge(state.shares.account(task.spec.tenant), task.shape, -1)
 
     def stop(self, task: Task, reason: str) -> None:
@@ -195,8 +217,9 @@ class Lifecycle:
             self._state.timers.add(task.started_at + task.spec.timeout_s, Due.TIMEOUT, task)
 
     def preempt(self, task: Task) -> None:
-        """Stop a running task for a more urgent one; it runs again later."""
-        self.stop(task, "preempted")
+        """Stop a running task, and those of its chunk, for a more urgent one; they run again later."""
+        for member in list(task.chunk.members()) if task.chunk is not None else [task]:
+            self.stop(member, "preempted")
 
     # ------------------------------------------------------------------ the end
 
@@ -318,7 +341,9 @@ class Lifecycle:
     def _to(self, task: Task, new: State, why: str = "") -> None:
         if why:
             task.note(self._state.now, f"{task.state} -> {new}: {why}")
-        self._state.count(task, -1)
+        state = self._state
+        state.count(task, -1)
         task.state = new
-        self._state.count(task, 1)
-        self._state.changed[task.task_id] = task
+        state.count(task, 1)
+        if new is not State.RUNNING or not task.spec.idempotent:
+            state.changed[task.task_id] = task

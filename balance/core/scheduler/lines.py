@@ -81,9 +81,21 @@ class Line:
         task.entry = entry
         heapq.heappush(self.heap, entry)
 
+    def pop(self) -> Task:
+        """Take out the task that runs first; there must be one."""
+        task = self.head()
+        assert task is not None, "an empty line was posted"
+        heapq.heappop(self.heap)
+        task.entry = None
+        return task
+
     def discard(self, task: Task) -> None:
         """Let `task` wait no longer."""
+        first = self.heap[0] is task.entry
         task.entry = None
+        if first:
+            heapq.heappop(self.heap)
+            return
         self.stale += 1
         if self.stale > _STALE_MIN and self.stale * 2 > len(self.heap):
             self.heap = [entry for entry in self.heap if entry[2].entry is entry]

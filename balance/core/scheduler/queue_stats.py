@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -52,8 +53,8 @@ def queue_stats(state: EngineState, now: float) -> QueueStats:
     since = oldest.eligible_at if oldest is not None else None
     return QueueStats(
         by_state={str(each): state.counts[each] for each in State},
-        queued_by_priority=_by_priority(state, State.QUEUED),
-        running_by_priority=_by_priority(state, State.RUNNING),
+        queued_by_priority=_text_keys(state.queued_by_priority),
+        running_by_priority=_text_keys(state.running_by_priority),
         queued_demand={
             name: amount if name == "memory" else amount / MILLI
             for name, amount in sorted(state.queued_demand.items())
@@ -66,6 +67,5 @@ def queue_stats(state: EngineState, now: float) -> QueueStats:
     )
 
 
-def _by_priority(state: EngineState, which: State) -> dict[str, int]:
-    rows = sorted((priority, number) for (each, priority), number in state.by_priority.items() if each is which)
-    return {str(priority): number for priority, number in rows if number}
+def _text_keys(counts: Mapping[int, int]) -> dict[str, int]:
+    return {str(priority): number for priority, number in sorted(counts.items()) if number}

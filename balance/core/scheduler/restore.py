@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from balance.core.scheduler.backfill import Earmark
+from balance.core.scheduler.chunk import Chunk
 from balance.core.scheduler.gang import Gang
 from balance.core.scheduler.room import Devices, Room
 from balance.core.scheduler.state import EngineState
@@ -43,6 +44,14 @@ class EarmarkImage:
 
 
 @dataclass(frozen=True, slots=True)
+class ChunkImage:
+    """The members of a chunk, the one that holds the room first, and when they are expected to be over."""
+
+    task_ids: tuple[str, ...]
+    ends_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class EngineSnapshot:
     """Everything that the engine's decisions depend on, apart from its policy."""
 
@@ -53,6 +62,7 @@ class EngineSnapshot:
     history: tuple[str, ...]
     rooms: tuple[RoomImage, ...]
     limits: tuple[RoomImage, ...]
+    chunks: tuple[ChunkImage, ...]
     earmarks: tuple[EarmarkImage, ...]
     run_times: dict[str, Any]
     memory_peaks: dict[str, Any]
@@ -71,10 +81,11 @@ def take(state: EngineState) -> EngineSnapshot:
         now=state.now,
         seq=state.seq,
         paused=state.paused,
-        tasks=tuple(state.image(task) for task in state.tasks.values()),
+        tasks=tuple(task.image() for task in state.tasks.values()),
         history=tuple(state.history),
         rooms=tuple(_room_image(room) for room in state.ledger.rooms()),
         limits=tuple(_room_image(room) for room in state.limits.values()),
+        chunks=_chunk_images(state),
         earmarks=tuple(earmarks),
         run_times=state.run_times.snapshot(),
         memory_peaks=state.memory_peaks.snapshot(),
@@ -93,7 +104,7 @@ def put(state: EngineState, snapshot: EngineSnapshot) -> None:
     state.shares.resize(state.ledger.total)
     state.run_times.restore(snapshot.run_times)
     state.memory_peaks.restore(snapshot.memory_peaks)
-    homeless = adopt(state, snapshot.tasks)
+    homeless = adopt(state, snapshot.tasks, snapshot.chunks)
     assert not homeless, f"the snapshot lacks the rooms of {homeless}"
     state.history.clear()
     state.history.update(dict.fromkeys(snapshot.history))
@@ -108,7 +119,12 @@ def put(state: EngineState, snapshot: EngineSnapshot) -> None:
     state.changed.clear()
 
 
-def adopt(state: EngineState, images: Iterable[TaskImage]) -> list[str]:
+def _chunk_images(state: EngineState) -> tuple[ChunkImage, ...]:
+    chunks = {id(task.chunk): task.chunk for task in state.tasks.values() if task.chunk is not None}
+    return tuple(ChunkImage(tuple(task.task_id for task in each.members()), each.ends_at) for each in chunks.values())
+
+
+def adopt(state: EngineState, images: Iterable[TaskImage], chunks: Iterable[ChunkImage] = ()) -> list[str]:
     """Take tasks in as they were; return those that ran where no room is any more.
 
     Those keep their state, ``running``, without holding anything, until they are reported lost.
@@ -124,12 +140,13 @@ def adopt(state: EngineState, images: Iterable[TaskImage]) -> list[str]:
         state.changed[task.task_id] = task
         tasks.append((task, image))
     homeless = []
+    behind = _rejoin_chunks(state, chunks)
     for task, image in tasks:
         _rejoin_gang(state, task)
         if task.spec.deadline is not None and not task.state.terminal:
             state.timers.add(task.spec.deadline, Due.DEADLINE, task)
         if task.state is State.RUNNING:
-            if not _resume(state, task, image):
+            if task.task_id not in behind and not _resume(state, task, image):
                 homeless.append(task.task_id)
         else:
             _put_back(state, task)
@@ -137,6 +154,17 @@ def adopt(state: EngineState, images: Iterable[TaskImage]) -> list[str]:
     for task in sorted(over, key=lambda task: (task.finished_at or 0.0, task.seq)):
         state.history[task.task_id] = None
     return homeless
+
+
+def _rejoin_chunks(state: EngineState, chunks: Iterable[ChunkImage]) -> set[str]:
+    """Put chunks together again; return those who wait for their turn."""
+    behind: set[str] = set()
+    for image in chunks:
+        members = [state.tasks[task_id] for task_id in image.task_ids]
+        Chunk(members, image.ends_at)
+        state.chunks[members[0].shape] += 1
+        behind.update(image.task_ids[1:])
+    return behind
 
 
 def _resume(state: EngineState, task: Task, image: TaskImage) -> bool:
@@ -147,7 +175,7 @@ def _resume(state: EngineState, task: Task, image: TaskImage) -> bool:
         state.timers.add(task.started_at + task.spec.timeout_s, Due.TIMEOUT, task)
     if room is None:
         return False
-    state.ledger.take(task.task_id, room, task.shape, image.devices)
+    task.hold = state.ledger.take(task.task_id, room, task.shape, image.devices)
     state.count_preemptible(task, 1)
     state.shares.charge(state.shares.account(task.spec.tenant), task.shape, 1)
     return True

@@ -136,6 +136,12 @@ class Room:
         del self.holds[hold.holder]
         self._move(hold, 1)
 
+    def pass_on(self, hold: Hold, heir: str) -> Hold:
+        """Let `heir` hold what `hold` holds."""
+        del self.holds[hold.holder]
+        passed = self.holds[heir] = Hold(heir, self, hold.shape, hold.devices)
+        return passed
+
     def _move(self, hold: Hold, sign: int) -> None:
         shape = hold.shape
         self.cpu += sign * shape.cpu

@@ -16,15 +16,14 @@ from balance.core.scheduler.lines import Line
 from balance.core.scheduler.memory_peaks import MemoryPeaks
 from balance.core.scheduler.placement import Placement, Score
 from balance.core.scheduler.policy import SchedulingPolicy
-from balance.core.scheduler.room import Devices, Hold, Room
+from balance.core.scheduler.room import Hold, Room
 from balance.core.scheduler.run_times import RunTimes
 from balance.core.scheduler.shape import Shape
 from balance.core.scheduler.states import State
-from balance.core.scheduler.task import Task, TaskImage
+from balance.core.scheduler.task import Task
 from balance.core.scheduler.timers import Timers
 from balance.types import Resources
 
-COUNTED = (State.QUEUED, State.RUNNING)  # the states that are counted by priority
 _ARRIVALS_MIN = 64
 
 
@@ -49,8 +48,10 @@ class EngineState:
         What has been decided and not yet been returned.
     changed : dict of str to Task
         What has changed since the changes were last taken.
-    counts, by_priority, queued_demand : Counter
+    counts, queued_by_priority, running_by_priority, queued_demand : Counter
         How many tasks are in each state; queued and running ones by priority; what queued ones ask for.
+    chunks : Counter of Shape
+        In how many rooms a chunk of each shape runs.
     """
 
     def __init__(self, policy: SchedulingPolicy, score: Score) -> None:
@@ -58,8 +59,10 @@ class EngineState:
         self.tasks: dict[str, Task] = {}
         self.history: OrderedDict[str, None] = OrderedDict()
         self.counts: Counter[State] = Counter()
-        self.by_priority: Counter[tuple[State, int]] = Counter()
+        self.queued_by_priority: Counter[int] = Counter()
+        self.running_by_priority: Counter[int] = Counter()
         self.queued_demand: Counter[str] = Counter()
+        self.chunks: Counter[Shape] = Counter()
         self._arrivals: deque[Task] = deque()
         self.ledger = Ledger()
         self.placement = Placement(self.ledger, score=score)
@@ -93,7 +96,7 @@ class EngineState:
         """Count `task` as having come into its state (1) or leaving it (-1)."""
         self.counts[task.state] += sign
         if task.state is State.QUEUED:
-            self.by_priority[State.QUEUED, task.priority] += sign
+            self.queued_by_priority[task.priority] += sign
             for name, amount in task.shape.amounts:
                 self.queued_demand[name] += sign * amount
             if sign > 0:
@@ -101,19 +104,29 @@ class EngineState:
                 if len(self._arrivals) > _ARRIVALS_MIN + 2 * self.counts[State.QUEUED]:
                     self._arrivals = deque(task for task in self._arrivals if task.state is State.QUEUED)
         elif task.state is State.RUNNING:
-            self.by_priority[State.RUNNING, task.priority] += sign
+            self.running_by_priority[task.priority] += sign
 
     def recount_priority(self, task: Task, priority: int) -> None:
         """Change a task's priority in all counts."""
-        holds = self.ledger.hold(task.task_id) is not None
-        if holds:
+        if task.hold is not None:
             self.count_preemptible(task, -1)
-        if task.state in COUNTED:
-            self.by_priority[task.state, task.priority] -= 1
-            self.by_priority[task.state, priority] += 1
+        counts = {State.QUEUED: self.queued_by_priority, State.RUNNING: self.running_by_priority}.get(task.state)
+        if counts is not None:
+            counts[task.priority] -= 1
+            counts[priority] += 1
         task.priority = priority
-        if holds:
+        if task.hold is not None:
             self.count_preemptible(task, 1)
+
+    def pass_on(self, task: Task, heir: Task) -> None:
+        """Let the next of a chunk hold what `task`, which is over, held."""
+        task.hold, heir.hold = None, self.ledger.pass_on(task.task_id, heir.task_id)
+        heir.started_at = self.now
+        self.count_preemptible(heir, 1)
+        for earmark in self.earmarks.values():
+            if task.task_id in earmark.ending:
+                earmark.ending.discard(task.task_id)
+                earmark.ending.add(heir.task_id)
 
     def count_preemptible(self, task: Task, sign: int) -> None:
         """Count a running task, if it may be preempted, as having come (1) or gone (-1)."""
@@ -194,13 +207,6 @@ class EngineState:
 
     def end_of(self, hold: Hold) -> float:
         """Return when what `hold` holds is expected to be free, in POSIX seconds."""
-        return self.run_times.expected_end(self.tasks[hold.holder], self.now)
-
-    def place_of(self, task: Task) -> tuple[Devices, str]:
-        """Return the devices and the pool that a running task uses; nothing for others."""
-        hold = self.ledger.hold(task.task_id)
-        return (hold.devices, hold.room.pool) if hold is not None else ((), "")
-
-    def image(self, task: Task) -> TaskImage:
-        """Return a task as others see it."""
-        return task.image(*self.place_of(task))
+        task = self.tasks[hold.holder]
+        end = self.run_times.expected_end(task, self.now)
+        return end if task.chunk is None else max(end, task.chunk.ends_at)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
+from balance.core.scheduler.room import Devices, Hold
 from balance.core.scheduler.shape import Shape
 from balance.core.scheduler.spec import TaskSpec
 from balance.core.scheduler.states import State
+
+if TYPE_CHECKING:
+    from balance.core.scheduler.chunk import Chunk
 
 STORY_MAX = 32
 
@@ -15,21 +19,38 @@ STORY_MAX = 32
 class Task:
     """One task in the engine; only `Lifecycle` changes its state.
 
-    A million of them fit in memory, so what most never need is created late (`story`).
+    A million of them fit in memory, so what most never need is created late (`story`).  Beside the
+    attributes of a `TaskImage`:
+
+    Attributes
+    ----------
+    shape : Shape
+        What it asks for now.
+    hold : Hold or None
+        What it holds and where; a member of a chunk holds nothing before it is its turn.
+    chunk : Chunk or None
+        The chunk in which it runs.
+    noted : int
+        How many of its attempts the story tells of: the start of one is told only if more happens to it.
+    entry : tuple or None
+        Its place in line.
     """
 
     __slots__ = (
         "attempt",
         "call",
+        "chunk",
         "due_at",
         "eligible_at",
         "entry",
         "error",
         "errors",
         "finished_at",
+        "hold",
         "losses",
         "memory_kills",
         "node_id",
+        "noted",
         "preemptions",
         "priority",
         "reason",
@@ -37,6 +58,7 @@ class Task:
         "result",
         "seq",
         "shape",
+        "solo",
         "spec",
         "started_at",
         "state",
@@ -68,7 +90,11 @@ class Task:
         self.result: object = None
         self.error: dict[str, Any] | None = None
         self.reason = ""
+        self.solo = False
+        self.hold: Hold | None = None
+        self.chunk: Chunk | None = None
         self.entry: tuple[float, int, Task] | None = None
+        self.noted = 0
         self.story: list[str] | None = None
 
     @property
@@ -78,18 +104,21 @@ class Task:
 
     def note(self, now: float, what: str) -> None:
         """Add a line to the story; the oldest give way beyond `STORY_MAX`."""
-        if self.story is None:
-            self.story = []
-        elif len(self.story) >= STORY_MAX:
-            del self.story[0]
-        self.story.append(f"{now - self.submitted_at:.3f} s: {what}")
+        story = [*(self.story or ()), *self._untold(), f"{now - self.submitted_at:.3f} s: {what}"]
+        self.story = story[-STORY_MAX:]
+        self.noted = self.attempt
 
     def told(self) -> list[str]:
         """Return the story so far, oldest first, in seconds since submission."""
-        return ["0.000 s: submitted", *(self.story or [])]
+        return ["0.000 s: submitted", *(self.story or ()), *self._untold()]
 
-    def image(self, devices: tuple[tuple[int, int], ...] = (), pool: str = "") -> TaskImage:
-        """Return the task as it is now; `devices` and `pool` are where it runs."""
+    def _untold(self) -> list[str]:
+        if self.noted == self.attempt or self.started_at is None:
+            return []
+        return [f"{self.started_at - self.submitted_at:.3f} s: attempt {self.attempt} on {self.node_id}"]
+
+    def image(self) -> TaskImage:
+        """Return the task as it is now."""
         return TaskImage(
             spec=self.spec,
             call=self.call,
@@ -109,12 +138,14 @@ class Task:
             refusals=self.refusals,
             preemptions=self.preemptions,
             node_id=self.node_id,
-            devices=devices,
-            pool=pool,
+            devices=self.hold.devices if self.hold is not None else (),
+            pool=self.hold.room.pool if self.hold is not None else "",
             stop_reason=self.stop_reason,
+            solo=self.solo,
             result=self.result,
             error=self.error,
             reason=self.reason,
+            noted=self.noted,
             story=tuple(self.story or ()),
         )
 
@@ -135,6 +166,10 @@ class TaskImage:
         ``(index, thousandths)`` while it runs.
     pool : str
         The reservation in which it runs; empty for the node's general room.
+    solo : bool
+        Whether it is to be in no chunk.
+    noted : int
+        How many of its attempts `story` tells of.
     """
 
     spec: TaskSpec
@@ -155,18 +190,30 @@ class TaskImage:
     refusals: int = 0
     preemptions: int = 0
     node_id: str | None = None
-    devices: tuple[tuple[int, int], ...] = ()
+    devices: Devices = ()
     pool: str = ""
     stop_reason: str | None = None
+    solo: bool = False
     result: object = None
     error: dict[str, Any] | None = None
     reason: str = ""
+    noted: int = 0
     story: tuple[str, ...] = ()
 
     @property
     def task_id(self) -> str:
         """The task's id."""
         return self.spec.task_id
+
+    @property
+    def may_run_again(self) -> bool:
+        """Whether it ran, may run twice, and nobody has asked for its end."""
+        wanted = self.stop_reason in (None, "preempted", "gang")
+        return self.state is State.RUNNING and self.spec.idempotent and wanted
+
+    def requeued(self) -> TaskImage:
+        """Return the image as if it had not been started; the attempt stays used up."""
+        return replace(self, state=State.QUEUED, stop_reason=None, devices=(), pool="")
 
     def revive(self, shape: Shape) -> Task:
         """Return a `Task` that goes on from here; it stands in no line and holds nothing yet."""
@@ -192,7 +239,9 @@ _CARRIED = (
     "preemptions",
     "node_id",
     "stop_reason",
+    "solo",
     "result",
     "error",
     "reason",
+    "noted",
 )

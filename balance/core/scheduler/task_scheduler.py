@@ -313,11 +313,15 @@ class TaskScheduler:
         Parameters
         ----------
         alive : collection of (task_id, attempt)
-            The attempts that still run somewhere; every other that was running is reported lost.
+            The attempts that still run somewhere.  Of the others that ran, one that may run twice is queued
+            again, at its old place, and one that may not is reported lost.
         """
         if self._journal is None:
             return 0
-        images = list(self._journal.load())
+        images = [
+            image.requeued() if image.may_run_again and (image.task_id, image.attempt) not in alive else image
+            for image in self._journal.load()
+        ]
         homeless = set(self._engine.adopt(images, now=self.now()))
         self._engine.take_changes()
         lost = [

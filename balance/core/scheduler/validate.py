@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from balance.core.scheduler.state import COUNTED, EngineState
+from balance.core.scheduler.shape import Shape
+from balance.core.scheduler.state import EngineState
 from balance.core.scheduler.states import State
 from balance.types import NOTHING, Resources
 
@@ -22,10 +23,12 @@ def validate(state: EngineState) -> None:
 def _check_tasks(state: EngineState) -> None:
     counts = Counter(task.state for task in state.tasks.values())
     assert +Counter(state.counts) == counts, (state.counts, counts)
-    by_priority = Counter((task.state, task.priority) for task in state.tasks.values() if task.state in COUNTED)
-    assert +Counter(state.by_priority) == by_priority, (state.by_priority, by_priority)
+    for which, known in ((State.QUEUED, state.queued_by_priority), (State.RUNNING, state.running_by_priority)):
+        by_priority = Counter(task.priority for task in state.tasks.values() if task.state is which)
+        assert +Counter(known) == by_priority, (which, known, by_priority)
     running = {task.task_id for task in state.tasks.values() if task.state is State.RUNNING}
-    assert {hold.holder for hold in state.ledger.holds()} == running, "exactly the running tasks hold something"
+    running -= _behind(state)
+    assert {hold.holder for hold in state.ledger.holds()} == running, "exactly those whose turn it is hold something"
     preemptible = Counter(
         (task.spec.tenant, task.priority) for task in map(state.tasks.__getitem__, running) if task.spec.preemptible
     )
@@ -34,6 +37,7 @@ def _check_tasks(state: EngineState) -> None:
     assert set(state.history) == {task.task_id for task in state.tasks.values() if task.state.terminal}
     for task in state.tasks.values():
         hold = state.ledger.hold(task.task_id)
+        assert task.hold is hold, f"{task.task_id} does not know what it holds"
         if hold is not None:
             assert hold.shape is task.shape and hold.room.node_id == task.node_id, task.task_id
             assert sum(amount for _, amount in hold.devices) == task.shape.gpu, task.task_id
@@ -45,6 +49,22 @@ def _check_tasks(state: EngineState) -> None:
             assert not state.resolver.can_execute(task.task_id), f"{task.task_id} waits for nothing"
         if task.state.terminal:
             assert task.entry is None and task.finished_at is not None, task.task_id
+
+
+def _behind(state: EngineState) -> set[str]:
+    """Return those who wait for their turn in a chunk, having checked the chunks."""
+    behind: set[str] = set()
+    rooms: Counter[Shape] = Counter()
+    for chunk in {id(task.chunk): task.chunk for task in state.tasks.values() if task.chunk is not None}.values():
+        first, *others = chunk.members()
+        assert chunk.next() is first and first.hold is not None, "nobody of a chunk holds its room"
+        rooms[first.shape] += 1
+        for task in (first, *others):
+            assert task.state is State.RUNNING and task.node_id == first.node_id, task.task_id
+            assert task.shape is first.shape and task.spec.tenant == first.spec.tenant, task.task_id
+        behind.update(task.task_id for task in others)
+    assert rooms == +state.chunks, (rooms, state.chunks)
+    return behind
 
 
 def _check_lines(state: EngineState) -> None:
