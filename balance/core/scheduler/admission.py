@@ -80,9 +80,17 @@ def denial(state: EngineState, shape: Shape, tenant: str) -> dict[str, object] |
         allowed = Room(f"tenant {tenant}", "", limit)
         if not allowed.could_hold(shape):
             return lack_of(allowed, shape)
-    if not state.limits or any(room.could_hold(shape) for room in state.limits.values()):
+    if not state.limits or _able(state, shape):
         return None
     return lack_of(min(state.limits.values(), key=lambda room: (_distance(room, shape), room.node_id)), shape)
+
+
+def _able(state: EngineState, shape: Shape) -> bool:
+    """Say whether some node could hold `shape`; O(1) as long as the one that could last time is there."""
+    known = shape.holder
+    if known is None or state.limits.get(known.node_id) is not known:
+        known = shape.holder = next((room for room in state.limits.values() if room.could_hold(shape)), None)
+    return known is not None
 
 
 def lack_of(room: Room, shape: Shape) -> dict[str, object]:

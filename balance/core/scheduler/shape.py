@@ -6,7 +6,12 @@ is found out about one of them (it does not fit now) holds for all.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from balance.types import MILLI, Resources
+
+if TYPE_CHECKING:
+    from balance.core.scheduler.room import Room
 
 
 class Shape:
@@ -28,6 +33,8 @@ class Shape:
         How many devices are taken; 0 without GPU.
     misfit : int
         The ledger's `releases` when this was last found to fit nowhere; -1 for not known.
+    holder : Room or None
+        The empty room that was last found to be able to hold this.
 
     Examples
     --------
@@ -43,6 +50,7 @@ class Shape:
         "demand",
         "device_count",
         "gpu",
+        "holder",
         "memory",
         "misfit",
         "per_device",
@@ -61,6 +69,7 @@ class Shape:
         self.device_count = -(-demand.gpu_milli // MILLI)
         self.per_device = min(demand.gpu_milli, MILLI)
         self.misfit = -1
+        self.holder: Room | None = None
 
     def __repr__(self) -> str:
         inside = f" in {self.reservation}" if self.reservation else ""
