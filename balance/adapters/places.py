@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from balance.core.scheduler.allocation import Allocation, PlaceFact
-from balance.errors import Conflict
 
 
 class LocalPlaces:
@@ -25,9 +24,7 @@ class LocalPlaces:
         self._places: dict[str, PlaceFact] = {}
 
     def create(self, allocation: Allocation) -> None:
-        """Note that the place exists; `Conflict` if it does already."""
-        if allocation.place in self._places:
-            raise Conflict(f"place {allocation.place!r} exists already", place=allocation.place)
+        """Note that the place exists."""
         self._places[allocation.place] = PlaceFact(allocation.place, allocation.node_id, created=True)
 
     def remove(self, place: str) -> None:

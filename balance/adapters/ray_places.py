@@ -1,9 +1,12 @@
 """Reservations that Ray itself accounts for: detached, named placement groups; and Ray's view of the nodes.
 
 A placement group takes no process, survives its driver, is found by name after a restart and shows in
-``ray status``.  Two traps of Ray shape this adapter: a group that is created where there is no room yet
-waits for a tick of a second, so room is awaited first; and a group that is removed before it was created
-leaks its resources for good (ray-project/ray#64693), so nothing is removed before its ``wait`` returned.
+``ray status``.  Ray checks a fraction of a GPU against the sum of a node's devices and may then find none
+that holds it; so it is handed whole devices only, which the ledger divides.
+
+Two traps of Ray shape this adapter: a group that is created where there is no room yet waits for a tick of a
+second, so room is awaited first; and a group that is removed before it was created leaks its resources for
+good (ray-project/ray#64693), so nothing is removed before its ``wait`` returned.
 
 Every method blocks for milliseconds and is called from a thread.
 """
@@ -29,16 +32,16 @@ _RESOURCES = {"CPU": "cpu", "memory": "memory", "GPU": "gpu"}
 
 
 def bundle(demand: Resources) -> dict[str, float]:
-    """Return a demand as a bundle of Ray; empty if it asks for nothing.
+    """Return a demand as a bundle of Ray; a byte for one that asks for nothing, as no bundle may be empty.
 
     Examples
     --------
-    >>> bundle(Resources.demand(cpu=0.5, memory=1024))
-    {'CPU': 0.5, 'memory': 1024.0}
+    >>> bundle(Resources.demand(cpu=0.5, memory=1024)), bundle(Resources())
+    ({'CPU': 0.5, 'memory': 1024.0}, {'memory': 1.0})
     """
     amounts = {"CPU": demand.cpu, "memory": float(demand.memory_bytes), "GPU": demand.gpu}
     amounts.update({name: amount / MILLI for name, amount in demand.custom})
-    return {name: amount for name, amount in amounts.items() if amount}
+    return {name: amount for name, amount in amounts.items() if amount} or {"memory": 1.0}
 
 
 class RayPlaces:
@@ -61,9 +64,7 @@ class RayPlaces:
         from ray.util import placement_group, remove_placement_group  # noqa: PLC0415
         from ray.util.placement_group import get_placement_group  # noqa: PLC0415
 
-        wanted, node_id = bundle(allocation.demand), allocation.node_id or ""
-        if not wanted:
-            return
+        wanted, node_id = bundle(allocation.held), allocation.node_id or ""
         try:
             group = get_placement_group(PREFIX + allocation.place)
         except ValueError:

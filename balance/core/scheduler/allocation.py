@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 from balance.core.scheduler.room import Devices
 from balance.types import MILLI, Resources
 
-Kind = Literal["allocation", "lease", "reservation"]
-KINDS = ("allocation", "lease", "reservation")
+Kind = Literal["allocation", "lease", "reservation", "device"]
+KINDS = ("allocation", "lease", "reservation")  # what may be asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,8 @@ class Allocation:
     holder : str
         Who has it: a model, the scheduler, ...
     kind : str
-        ``allocation``, ``lease`` (the scheduler's, grown and shrunk with the queue) or ``reservation``.
+        ``allocation``, ``lease`` (the scheduler's, grown and shrunk with the queue) or ``reservation``; ``device``
+        for what stands in the cluster for a device of which allocations have parts (`device_allocation`).
     demand : Resources
         How much.
     node_id : str or None
@@ -53,6 +54,16 @@ class Allocation:
     def place(self) -> str:
         """The name of its place in the cluster."""
         return f"{self.allocation_id}.{self.generation}"
+
+    @property
+    def parts(self) -> Devices:
+        """The devices of which it has only a part."""
+        return () if self.kind == "device" else tuple(each for each in self.devices if each[1] < MILLI)
+
+    @property
+    def held(self) -> Resources:
+        """What its place holds: all but parts of devices, which are held whole and divided by the ledger."""
+        return replace(self.demand, gpu_milli=0) if self.parts else self.demand
 
     def to_dict(self) -> dict[str, Any]:
         """Return ``status`` (``allocated``) and the attributes: ``cpu`` (cores), ``memory`` (bytes), ``gpu`` and
@@ -85,6 +96,18 @@ class Allocation:
             generation=data["generation"],
             created_at=data["created_at"],
         )
+
+
+def device_allocation(node_id: str, index: int, amount: int) -> Allocation:
+    """Return what holds a device, of `amount` thousandths, for all who have parts of it.
+
+    Examples
+    --------
+    >>> device_allocation("n1", 0, 1000).place
+    'device-0-of-n1.1'
+    """
+    name, demand = f"device-{index}-of-{node_id}", Resources(gpu_milli=amount)
+    return Allocation(name, "ledger", "device", demand, node_id, ((index, amount),), "confirmed", 1, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +202,10 @@ class Places(Protocol):
     """Makes allocations visible to the cluster, so that nobody else takes them (placement groups in Ray)."""
 
     def create(self, allocation: Allocation) -> None:
-        """Create the place of a pending allocation, on its node; `ClusterError` if that can't be done."""
+        """Create the place of an allocation, on its node; `ClusterError` if that can't be done.
+
+        It holds `Allocation.held`.  One that is there already is left as it is.
+        """
         ...
 
     def remove(self, place: str) -> None:

@@ -19,14 +19,15 @@ from balance.core.scheduler.allocation import (
     Kind,
     PlaceFact,
     Repair,
+    device_allocation,
 )
 from balance.core.scheduler.ledger import Ledger
 from balance.core.scheduler.node_facts import NodeFacts
 from balance.core.scheduler.placement import Placement, Score, strand_score
-from balance.core.scheduler.room import Room
+from balance.core.scheduler.room import Devices, Room
 from balance.core.scheduler.shape import Shape
 from balance.errors import Conflict, InvalidValue, UnknownId
-from balance.types import NOTHING, Resources, check_id
+from balance.types import MILLI, NOTHING, Resources, check_id
 
 
 class AllocationBook:
@@ -73,6 +74,7 @@ class AllocationBook:
         holder: str,
         allocation_id: str | None = None,
         node_id: str | None = None,
+        devices: Devices | None = None,
         kind: Kind = "allocation",
     ) -> Allocation | Denied:
         """Take resources in the ledger for `holder`; the place has yet to be created.
@@ -87,6 +89,8 @@ class AllocationBook:
             Asking again under the same id for the same returns what was given then.
         node_id : str, optional
             Only there.
+        devices : tuple of (int, int), optional
+            Only on these devices of `node_id`.
         kind : {"allocation", "lease", "reservation"}
             What for.
 
@@ -113,14 +117,10 @@ class AllocationBook:
         denied = self._over_quota(holder, demand, NOTHING)
         if denied is not None:
             return denied
-        room = self._placement.best(shape) if node_id is None else self._room_on(node_id, shape)
+        room = self._placement.best(shape) if node_id is None else self._room_on(node_id, shape, devices)
         if room is None:
             return refusals.no_room(self._rooms(node_id), shape)
-        name = allocation_id if allocation_id is not None else self._new_id(holder)
-        hold = self._ledger.take(name, room, shape)
-        made = Allocation(name, holder, kind, demand, room.node_id, hold.devices, "pending", 1, self._clock.wall())
-        self._put(made)
-        return made
+        return self._allocate(allocation_id, holder, kind, shape, room, devices)
 
     def confirm(self, allocation_id: str) -> Allocation:
         """Note that the place of an allocation was created; again is no harm."""
@@ -182,7 +182,7 @@ class AllocationBook:
             denied = refusals.no_room([home], shape)
             self._hold(before)
             return denied
-        hold = self._ledger.take(allocation_id, home, shape)
+        hold = self._ledger.take(allocation_id, home, shape, self._placement.devices(home, shape))
         made = replace(before, demand=demand, devices=hold.devices, state="pending", generation=before.generation + 1)
         self._before_resize[allocation_id] = before
         self._put(made)
@@ -212,6 +212,19 @@ class AllocationBook:
             replace(self._facts[room.node_id], capacity=room.free(), devices=room.free_devices())
             for room in self._ledger.rooms("")
         ]
+
+    def device_allocations(self, of: Allocation | None = None) -> list[Allocation]:
+        """Return what stands for the devices that are divided among allocations, or for those `of` one of them."""
+        everyone = (*self._allocations.values(), *self._before_resize.values()) if of is None else (of,)
+        parts = {(each.node_id, index) for each in everyone if each.node_id is not None for index, _ in each.parts}
+        rooms = [(room, index) for node_id, index in sorted(parts) if (room := self._ledger.room(node_id)) is not None]
+        return [device_allocation(room.node_id, index, dict(room.devices).get(index, MILLI)) for room, index in rooms]
+
+    def is_divided(self, device: Allocation) -> bool:
+        """Say whether an allocation has a part of this device."""
+        [(index, _)] = device.devices
+        everyone = (*self._allocations.values(), *self._before_resize.values())
+        return any(each.node_id == device.node_id and index in dict(each.parts) for each in everyone)
 
     # ------------------------------------------------------------------ the cluster
 
@@ -256,7 +269,8 @@ class AllocationBook:
             Ordered by place.
         """
         kept = {each.place for each in self._before_resize.values()}
-        found = janitor.compare(self._allocations.values(), kept, facts, self._clock.wall())
+        wanted = [*self._allocations.values(), *self.device_allocations()]
+        found = janitor.compare(wanted, kept, facts, self._clock.wall())
         return [repair for repair in found if repair.action != "moved" or self._follow(repair)]
 
     def _follow(self, moved: Repair) -> bool:
@@ -267,7 +281,7 @@ class AllocationBook:
         if allocation.node_id is not None:
             self._ledger.give_back(allocation.allocation_id)
         shape = Shape(allocation.demand)
-        devices = room.pick_devices(shape) if room.fits(shape) else ()
+        devices = self._placement.devices(room, shape) if room.fits(shape) else ()
         self._ledger.take(allocation.allocation_id, room, shape, devices)
         self._put(replace(allocation, node_id=room.node_id, devices=devices, state="confirmed"))
         return True
@@ -293,6 +307,16 @@ class AllocationBook:
 
     # ------------------------------------------------------------------ inside
 
+    def _allocate(  # noqa: PLR0917 (all of it is the allocation)
+        self, name: str | None, holder: str, kind: Kind, shape: Shape, room: Room, devices: Devices | None
+    ) -> Allocation:
+        name = name if name is not None else self._new_id(holder)
+        hold = self._ledger.take(name, room, shape, devices or self._placement.devices(room, shape))
+        now = self._clock.wall()
+        made = Allocation(name, holder, kind, shape.demand, room.node_id, hold.devices, "pending", 1, now)
+        self._put(made)
+        return made
+
     def _same(self, known: Allocation, demand: Resources, holder: str, kind: Kind) -> Allocation:
         if (known.demand, known.holder, known.kind) == (demand, holder, kind):
             return known
@@ -302,11 +326,14 @@ class AllocationBook:
             holder=known.holder,
         )
 
-    def _room_on(self, node_id: str, shape: Shape) -> Room | None:
+    def _room_on(self, node_id: str, shape: Shape, devices: Devices | None) -> Room | None:
         room = self._ledger.room(node_id)
         if room is None:
             raise UnknownId("node", node_id, self._ledger.nodes())
-        return room if room.fits(shape) else None
+        if devices is not None and [amount for _, amount in devices] != [shape.per_device] * shape.device_count:
+            raise InvalidValue("devices", devices, f"{shape.device_count} times {shape.per_device} thousandths")
+        able = all(room.gpus.get(index, 0) >= amount for index, amount in devices or ())
+        return room if able and room.fits(shape) else None
 
     def _rooms(self, node_id: str | None) -> list[Room]:
         return [room for room in self._ledger.rooms("") if node_id is None or room.node_id == node_id]

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from itertools import count
 
 from balance.core.scheduler.ledger import Ledger
-from balance.core.scheduler.room import Room
+from balance.core.scheduler.room import Devices, Room
 from balance.core.scheduler.shape import Shape
 from balance.types import MILLI
 
@@ -99,7 +99,7 @@ class Placement:
 
     def __init__(self, ledger: Ledger, *, score: Score = strand_score, shapes_max: int = 512) -> None:
         self._ledger = ledger
-        self._score = score
+        self.score = score
         self._shapes_max = shapes_max
         self._rankings: OrderedDict[tuple[str, Shape], _Ranking] = OrderedDict()
         self._ticks = count()
@@ -121,6 +121,27 @@ class Placement:
         self._catch_up(ranking, shape, pool)
         return self._first(ranking.heap, permit)
 
+    def devices(self, room: Room, shape: Shape) -> Devices:
+        """Return the devices of `room` on which `shape`, which fits, is best: the score's choice if it has one."""
+        pick = getattr(self.score, "devices", None)
+        return room.pick_devices(shape) if pick is None or not shape.gpu else pick(room, shape)
+
+    def use(self, score: Score) -> None:
+        """Rank by another score from now on."""
+        self.score = score
+        self._rankings.clear()
+
+    def several(self, shape: Shape, count: int, pool: str = "") -> list[Room]:
+        """Return up to `count` of the best rooms that hold `shape` now, best first; O(count log rooms)."""
+        found: list[Room] = []
+
+        def enough(room: Room) -> bool:
+            found.append(room)
+            return len(found) >= count
+
+        self.best(shape, pool, enough)
+        return found
+
     def _catch_up(self, ranking: _Ranking, shape: Shape, pool: str) -> None:
         changed, ranking.mark = self._ledger.changed_since(ranking.mark)
         if changed is None or len(ranking.heap) > _HEAP_MIN + 2 * self._ledger.room_count(pool):
@@ -136,7 +157,7 @@ class Placement:
             last = room
 
     def _entry(self, room: Room, shape: Shape) -> _Entry:
-        return (self._score(room, shape), room.node_id, next(self._ticks), room.version, room)
+        return (self.score(room, shape), room.node_id, next(self._ticks), room.version, room)
 
     def _first(self, heap: list[_Entry], permit: Permit | None) -> Room | None:
         aside: list[_Entry] = []

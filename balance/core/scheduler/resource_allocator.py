@@ -8,9 +8,13 @@ In an actor these are separate steps, since creating takes a while: `decide_allo
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from itertools import chain
 from typing import Any, Dict
 
 from balance.clock import Clock
+from balance.core.scheduler import refusals
 from balance.core.scheduler.allocation import (
     Allocation,
     AllocationJournal,
@@ -19,13 +23,14 @@ from balance.core.scheduler.allocation import (
     Places,
 )
 from balance.core.scheduler.allocation_book import AllocationBook
+from balance.core.scheduler.joint import place_most
 from balance.core.scheduler.node_facts import Probe
 from balance.core.scheduler.placement import Score, strand_score
 from balance.core.scheduler.shape import Shape
 from balance.core.scheduler.system_resources import system_resources
 from balance.defaults import default
-from balance.errors import ClusterError
-from balance.types import Resources
+from balance.errors import ClusterError, Conflict
+from balance.types import NOTHING, Resources, check_id
 
 
 class ResourceAllocator(AllocationBook):
@@ -122,6 +127,50 @@ class ResourceAllocator(AllocationBook):
         demand = Resources.demand(cpu_demand, memory_demand, gpu_demand)
         return self.allocate(demand, holder="anonymous").to_dict()
 
+    # ------------------------------------------------------------------ several at once
+
+    def decide_allocations(
+        self, demands: Sequence[Resources], *, holder: str, ids: Sequence[str] | None = None, kind: Kind = "allocation"
+    ) -> list[Allocation | Denied]:
+        """Decide several allocations at once, so that as many as possible are granted (`joint.place_most`).
+
+        Parameters
+        ----------
+        demands : sequence of Resources
+            What is wanted, each by itself.
+        holder, kind
+            As for `decide_allocation`.
+        ids : sequence of str, optional
+            A name for each, none of which is known yet; new ones when left out.
+
+        Returns
+        -------
+        list of Allocation or Denied
+            In the order of `demands`.
+
+        Raises
+        ------
+        Conflict
+            An id is known already, or given twice.
+        """
+        check_id("holder", holder)
+        names = [check_id("allocation_id", each) for each in ids] if ids is not None else [None] * len(demands)
+        for name, number in Counter(names).items():
+            if name is not None and (number > 1 or name in self._allocations):
+                raise Conflict(f"allocation {name!r} exists already, or is asked for twice", allocation_id=name)
+        shapes = [Shape(demand) for demand in demands]
+        some = [self._placement.several(shape, len(shapes)) for shape in shapes]
+        rooms = {room.node_id: room for room in sorted(chain.from_iterable(some), key=lambda room: room.node_id)}
+        joint = place_most([*rooms.values()], shapes, score=self._placement.score, pick=self._placement.devices)
+        made: list[Allocation | Denied] = []
+        for name, shape, spot in zip(names, shapes, joint.spots, strict=True):
+            denied = self._over_quota(holder, shape.demand, NOTHING)
+            if denied is None and spot is not None:
+                made.append(self._allocate(name, holder, kind, shape, *spot))
+            else:
+                made.append(denied or refusals.no_room(self._rooms(None), shape))
+        return made
+
     # ------------------------------------------------------------------ in a plain process
 
     def allocate(
@@ -137,6 +186,25 @@ class ResourceAllocator(AllocationBook):
         decided = self.decide_allocation(demand, holder=holder, allocation_id=allocation_id, node_id=node_id, kind=kind)
         return self._created(decided)
 
+    def allocate_many(
+        self, demands: Sequence[Resources], *, holder: str, ids: Sequence[str] | None = None, kind: Kind = "allocation"
+    ) -> list[Allocation | Denied]:
+        """Allocate as many as possible of `demands` at once; the arguments are those of `decide_allocations`.
+
+        Examples
+        --------
+        Whoever comes first, each 0.4 gets to lie beside a 0.6:
+
+        >>> from balance.core.scheduler.node_facts import NodeFacts
+        >>> class Lab:
+        ...     def nodes(self):
+        ...         return [NodeFacts("lab", Resources.capacity(gpu=2))]
+        >>> wanted = [Resources.demand(gpu=amount) for amount in (0.4, 0.4, 0.6, 0.6)]
+        >>> [made.state for made in ResourceAllocator(probe=Lab()).allocate_many(wanted, holder="llama")]
+        ['confirmed', 'confirmed', 'confirmed', 'confirmed']
+        """
+        return [self._created(each) for each in self.decide_allocations(demands, holder=holder, ids=ids, kind=kind)]
+
     def release_allocation(self, allocation_id: str) -> Dict[str, Any]:
         """Give an allocation back; once more does nothing.
 
@@ -148,7 +216,7 @@ class ResourceAllocator(AllocationBook):
         released = self.decide_release(allocation_id)
         if released is None:
             return {"status": "not_held", "allocation_id": allocation_id}
-        self._places.remove(released.place)
+        self._removed(released)
         return {"status": "released", "allocation_id": allocation_id}
 
     def resize(self, allocation_id: str, demand: Resources) -> Allocation | Denied:
@@ -156,14 +224,28 @@ class ResourceAllocator(AllocationBook):
         before = self._known(allocation_id)
         made = self._created(self.decide_resize(allocation_id, demand))
         if isinstance(made, Allocation) and made.generation != before.generation:
-            self._places.remove(before.place)
+            self._removed(before)
         return made
 
     def _created(self, decided: Allocation | Denied) -> Allocation | Denied:
         if isinstance(decided, Denied) or decided.state != "pending":
             return decided
         try:
-            self._places.create(decided)
+            for each in (*self.device_allocations(decided), decided):
+                self._places.create(each)
         except ClusterError as error:
-            return self.abandon(decided.allocation_id, str(error))
+            denied = self.abandon(decided.allocation_id, str(error))
+            self._let_go_devices(decided)
+            return denied
         return self.confirm(decided.allocation_id)
+
+    def _removed(self, allocation: Allocation) -> None:
+        """Remove the place of what is not there any more."""
+        self._places.remove(allocation.place)
+        self._let_go_devices(allocation)
+
+    def _let_go_devices(self, allocation: Allocation) -> None:
+        """Remove the places of its devices of which nobody has a part any more."""
+        for device in self.device_allocations(allocation):
+            if not self.is_divided(device):
+                self._places.remove(device.place)
