@@ -27,15 +27,18 @@ MEMORY_STEP_BYTES = 256 * 2**20
 @dataclass(slots=True)
 class _Node:
     leases: dict[str, Resources] = field(default_factory=dict)
+    held: Resources = NOTHING
     used: Resources = NOTHING
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    @property
-    def held(self) -> Resources:
-        total = NOTHING
-        for amount in self.leases.values():
-            total += amount
-        return total
+    def add(self, lease: str, amount: Resources) -> None:
+        """Count a lease that was granted."""
+        self.leases[lease] = amount
+        self.held += amount
+
+    def remove(self, lease: str) -> None:
+        """Count a lease that is given back."""
+        self.held -= self.leases.pop(lease)
 
 
 def shortfall(needed: Resources, held: Resources) -> Resources:
@@ -94,6 +97,14 @@ class Leases:
     def _node(self, node_id: str) -> _Node:
         return self._nodes.setdefault(node_id, _Node())
 
+    def cover_now(self, node_id: str, demand: Resources) -> bool:
+        """Cover `demand` where the leases that are held suffice; say whether they do."""
+        node = self._node(node_id)
+        if node.turn.locked() or not (node.used + demand).fits_in(node.held):
+            return False
+        node.used += demand
+        return True
+
     async def cover(self, node_id: str, demand: Resources) -> str:
         """Make sure that a lease covers `demand` on this node; return an empty string, or why not."""
         node = self._node(node_id)
@@ -121,7 +132,7 @@ class Leases:
                 self._returning[lease] = None  # whether it was granted is not known
                 return f"the resource allocator did not answer: {error!r}"
             if answer["status"] == "allocated":
-                self._node(node_id).leases[lease] = Resources.from_dict(answer)
+                self._node(node_id).add(lease, Resources.from_dict(answer))
                 return ""
             reason = str(answer["reason"])
         return reason
@@ -141,7 +152,7 @@ class Leases:
         for name, node in sorted(self._nodes.items()):
             if node_id in (None, name) and not node.turn.locked():
                 for lease in _spare(node):
-                    del node.leases[lease]
+                    node.remove(lease)
                     given.append(lease)
         if given:
             self._returning.update(dict.fromkeys(given))
@@ -162,7 +173,7 @@ class Leases:
             async with node.turn:
                 for lease in _spare(node):
                     if lease in spare:
-                        del node.leases[lease]
+                        node.remove(lease)
                         self._returning[lease] = None
         for lease in list(self._returning):
             await ask("resource_allocator", "release_allocation", lease)

@@ -1,74 +1,47 @@
-"""The scheduler's executor port on Ray: executor actors per node, and one run after another on each.
+"""The scheduler's executor port on Ray: runs are covered by leases, given to executors, and told about.
 
-Instructions come in (`start`, `stop`), events go out (`deliver`).  A run is an asyncio task of the
-scheduler's actor: cover the node with a lease, take a free executor, run the call there, say how it ended.
-An executor that dies takes its own task with it (`worker_lost`) and nothing else.
+Instructions come in (`start`, `start_chunk`, `stop`), events go out (`deliver`, once for a whole run).  What
+is free is used at once; a run that has to wait for its lease or its executor does so as an asyncio task.
+An executor that dies takes the task that ran by itself with it (`worker_lost`); a chunk's members
+are handed back, to run by themselves, so that who killed it can be told from its neighbours.  A chunk that takes far
+longer than it was made for is called back: who has not begun runs elsewhere.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
-import ray
-from ray.exceptions import RayActorError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.exceptions import OutOfMemoryError
 
-from actors import NAMESPACE
-from actors.executors import PREFIX, ExecutorActor
+from actors.chunk import Reply
+from actors.crew import Crew
+from actors.executors import RESULT_LIMIT_BYTES
 from actors.leases import Leases
-from balance.client.wire import Answer, Call
-from balance.core.scheduler.events import (
-    Event,
-    StartRefused,
-    TaskFailed,
-    TaskFinished,
-    TaskStarted,
-    TaskStopped,
-)
-from balance.core.scheduler.instructions import StartTask
+from actors.runs import Run
+from balance.client.wire import Call
+from balance.core.scheduler.events import Event, StartRefused, TaskFailed, TaskStarted
+from balance.core.scheduler.instructions import StartChunk, StartTask
 
-EXECUTORS_PER_CORE = 3
-"""How many executors a node may have for each of its cores; more runs than that wait for a free one."""
+STUCK_S = 0.25
+"""After so many seconds a chunk, made to take a few milliseconds, is called back."""
 
-PATIENCE_S = 0.1
-"""How long a run waits for a free executor before another one is started, which takes half a second itself."""
+SILENT_S = 5.0
+"""An executor that does not answer a recall for so long (a task keeps its interpreter to itself) is ended."""
+
+SLACK_BYTES = 32 * 2**20
+SLACK_RATIO = 0.1
+"""How far beyond its memory request a task may grow before it is ended: so many bytes and so much of the request."""
 
 log = logging.getLogger("balance.pool")
 
 
-@dataclass(slots=True, eq=False)
-class _Executor:
-    name: str
-    handle: Any
-    knows: set[str] = field(default_factory=set)
-
-
-@dataclass(slots=True)
-class _Node:
-    limit: int
-    made: int = 0
-    everyone: list[_Executor] = field(default_factory=list)
-    free: deque[_Executor] = field(default_factory=deque)
-    waiting: deque[asyncio.Future[_Executor]] = field(default_factory=deque)
-
-
-@dataclass(slots=True)
-class _Run:
-    start: StartTask
-    task: asyncio.Task[None] | None = None
-    executor: _Executor | None = None
-    begun: bool = False
-    stopping: bool = False
-
-
 class Pool:
-    """Executors on every node.
+    """Runs on executors.
 
     Parameters
     ----------
@@ -79,68 +52,43 @@ class Pool:
     leases : Leases
         What covers the runs.
     epoch : int
-        Of the scheduler; part of the executors' names, so that none takes the name of one that is just dying.
+        Of the scheduler; see `Crew`.
+    result_limit_bytes : int
+        The most that a task may return.
     """
 
     #: Tasks start as soon as they can.
     eager = True
 
     def __init__(
-        self, deliver: Callable[..., None], functions: Callable[[str], bytes], leases: Leases, *, epoch: int
+        self,
+        deliver: Callable[..., None],
+        functions: Callable[[str], bytes],
+        leases: Leases,
+        *,
+        epoch: int,
+        result_limit_bytes: int = RESULT_LIMIT_BYTES,
     ) -> None:
-        self._epoch = epoch
         self._deliver = deliver
         self._functions = functions
         self._leases = leases
-        self._nodes: dict[str, _Node] = {}
-        self._runs: dict[str, _Run] = {}
-        self._start_s: deque[float] = deque(maxlen=20)
-        self._measuring: set[asyncio.Task[None]] = set()
+        self._numbers = itertools.count(1)
+        self._under_way: set[Run] = set()
+        self._runs: dict[str, Run] = {}
+        self._beside: set[asyncio.Task[None]] = set()
+        self._crew = Crew(epoch=epoch, result_limit_bytes=result_limit_bytes)
 
-    def join(self, node_id: str, cores: float, *, warm: int = 0) -> None:
+    def join(self, node_id: str, cores: float, *, gpus: float = 0.0, warm: int = 0) -> None:
         """Learn of a node, and start `warm` executors there."""
-        if node_id not in self._nodes:
-            self._nodes[node_id] = _Node(limit=max(2, int(cores * EXECUTORS_PER_CORE)))
-            for _ in range(warm):
-                executor = self._make(node_id)
-                self._nodes[node_id].free.append(executor)
-
-    def _make(self, node_id: str) -> _Executor:
-        node = self._nodes[node_id]
-        node.made += 1
-        name = f"{PREFIX}{node_id[:8]}-{self._epoch}-{node.made}"
-        handle = (
-            ray.remote(ExecutorActor)
-            .options(
-                name=name,
-                namespace=NAMESPACE,
-                lifetime="detached",
-                num_cpus=0,
-                max_restarts=0,
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
-            )
-            .remote(name)
-        )
-        executor = _Executor(name, handle)
-        node.everyone.append(executor)
-        measuring = asyncio.get_running_loop().create_task(self._measure_start(handle))
-        self._measuring.add(measuring)
-        measuring.add_done_callback(self._measuring.discard)
-        return executor
-
-    async def _measure_start(self, handle: Any) -> None:
-        """Measure how long a new executor takes until it answers: the cold start that the balancer plans with."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        with contextlib.suppress(Exception):
-            await handle.ping.remote()
-            self._start_s.append(loop.time() - began)
+        self._crew.join(node_id, cores, gpus=gpus, warm=warm)
 
     def start(self, instruction: StartTask, call: object) -> None:
         """Begin one attempt of a task; how it goes comes back as events."""
-        run = _Run(instruction)
-        self._runs[instruction.task_id] = run
-        run.task = asyncio.get_running_loop().create_task(self._run(run, call))
+        self._begin(Run.of_task(next(self._numbers), instruction, call))
+
+    def start_chunk(self, instruction: StartChunk, calls: list[object]) -> None:
+        """Begin with a chunk; the end of each member comes back as an event, most of them together."""
+        self._begin(Run.of_chunk(next(self._numbers), instruction, calls))
 
     def wait(self, timeout_s: float | None) -> list[Event]:
         """Return nothing: events come through `deliver`."""
@@ -150,146 +98,192 @@ class Pool:
     def stop(self, task_id: str, attempt: int, reason: str) -> None:
         """End one attempt: its executor is ended if it runs already, and another takes its place."""
         run = self._runs.get(task_id)
-        if run is None or run.start.attempt != attempt:
+        if run is None or (index := run.task_ids.index(task_id)) not in range(run.told, run.upto):
             return
-        run.stopping = True
+        if run.attempts[index] != attempt:
+            return
         log.info("event=task_stopped task_id=%s attempt=%d reason=%s", task_id, attempt, reason)
-        if run.executor is not None:
-            self._discard(run.start.node_id, run.executor)
-        elif run.task is not None and run.begun:
-            run.task.cancel()  # one that has not begun would end without a word; it looks for itself
-
-    async def _run(self, run: _Run, call: object) -> None:
-        """Carry one attempt through; its executor and its lease are free again before its end is told."""
-        start = run.start
-        covered = False
-        run.begun = True
-        event: Event
-        try:
-            if run.stopping:
-                raise asyncio.CancelledError
-            refused = "" if start.reservation else await self._leases.cover(start.node_id, start.demand)
-            if refused:
-                event = StartRefused(start.task_id, start.attempt, refused)
-            else:
-                covered = not start.reservation
-                run.executor = await self._take(start.node_id, call)
-                self._deliver(TaskStarted(start.task_id, start.attempt))
-                event = await self._outcome(run, call)
-        except asyncio.CancelledError:
-            event = TaskStopped(start.task_id, start.attempt)
-        except Exception as error:
-            log.exception("event=run_failed task_id=%s", start.task_id)
-            event = TaskFailed(start.task_id, start.attempt, kind="worker_lost", error=repr(error))
-        if self._runs.get(start.task_id) is run:
-            del self._runs[start.task_id]
-        if covered:
-            self._leases.uncover(start.node_id, start.demand)
-        if run.executor is not None:
-            self._give_back(start.node_id, run.executor)
-        self._deliver(event)
-
-    async def _outcome(self, run: _Run, call: object) -> TaskFinished | TaskFailed | TaskStopped:
-        start, executor = run.start, run.executor
-        assert executor is not None
-        if not isinstance(call, Call):
-            return TaskFailed(start.task_id, start.attempt, error="the call was not kept; submit the task again")
-        blob = None if call.function in executor.knows else self._functions(call.function)
-        try:
-            answer: Answer = await executor.handle.run.options(name=f"task:{call.name}").remote(call, blob)
-            if answer.missing:
-                answer = await executor.handle.run.remote(call, self._functions(call.function))
-        except RayActorError as error:
-            self._discard(start.node_id, executor)
-            if run.stopping:
-                return TaskStopped(start.task_id, start.attempt)
-            return TaskFailed(start.task_id, start.attempt, kind="worker_lost", error=f"the executor died: {error}")
-        executor.knows.add(call.function)
-        if answer.ok:
-            return TaskFinished(start.task_id, start.attempt, result=answer, run_s=answer.run_s)
-        return TaskFailed(
-            start.task_id,
-            start.attempt,
-            error=answer.error,
-            error_type=answer.error_type,
-            traceback=answer.traceback + (f"\nIt had printed:\n{answer.output}" if answer.output else ""),
-            run_s=answer.run_s,
-        )
-
-    async def _take(self, node_id: str, call: object) -> _Executor:
-        """Return a free executor, best one that has run the function before: what it loaded is there already."""
-        node = self._nodes[node_id]
-        if node.free:
-            function = call.function if isinstance(call, Call) else ""
-            best = next((each for each in node.free if function in each.knows), None)
-            best = best or min(node.free, key=lambda each: len(each.knows))
-            node.free.remove(best)
-            return best
-        loop = asyncio.get_running_loop()
-        turn: asyncio.Future[_Executor] = loop.create_future()
-        node.waiting.append(turn)
-        loop.call_later(PATIENCE_S if node.everyone else 0.0, self._grow, node_id)
-        try:
-            return await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._give_back(node_id, turn.result())  # it came in the moment in which the run was stopped
-            raise
-
-    def _grow(self, node_id: str) -> None:
-        """Start another executor if a run still waits for one and the node may have more."""
-        node = self._nodes.get(node_id)
-        if node is not None and len(node.everyone) < node.limit and any(not turn.done() for turn in node.waiting):
-            self._give_back(node_id, self._make(node_id))
-
-    def _give_back(self, node_id: str, executor: _Executor) -> None:
-        node = self._nodes.get(node_id)
-        if node is None:
-            return
-        if executor not in node.everyone:
-            if not node.waiting:
-                return
-            executor = self._make(node_id)
-        while node.waiting:
-            turn = node.waiting.popleft()
-            if not turn.done():
-                turn.set_result(executor)
-                return
-        node.free.appendleft(executor)
-
-    def _discard(self, node_id: str, executor: _Executor) -> None:
-        node = self._nodes.get(node_id)
-        if node is not None and executor in node.everyone:
-            node.everyone.remove(executor)
-            with contextlib.suppress(Exception):
-                ray.kill(executor.handle, no_restart=True)
+        run.stopping.add(index)
+        if run.executor is None:
+            if run.task is not None and run.begun:
+                run.task.cancel()  # one that has not begun would end without a word; it looks for itself
+        elif run.alone:
+            self._crew.discard(run.executor)
+        else:
+            self._beside_it(self._call_back(run, "a stop was asked for"))
 
     def lose(self, node_id: str) -> None:
         """Forget a node that is gone; its runs end as Ray reports their executors' death."""
-        node = self._nodes.pop(node_id, None)
         self._leases.lose(node_id)
-        for turn in node.waiting if node else ():
-            turn.cancel()
-        for executor in node.everyone if node else ():
-            with contextlib.suppress(Exception):
-                ray.kill(executor.handle, no_restart=True)
+        self._crew.lose(node_id)
 
     @staticmethod
     def end_leftovers() -> int:
         """End the executors of an earlier scheduler, which may still run attempts that nobody awaits."""
-        ended = 0
-        for entry in ray.util.list_named_actors(all_namespaces=True):
-            if entry["namespace"] == NAMESPACE and entry["name"].startswith(PREFIX):
-                with contextlib.suppress(Exception):
-                    ray.kill(ray.get_actor(entry["name"], namespace=NAMESPACE), no_restart=True)
-                    ended += 1
-        return ended
+        return Crew.end_leftovers()
+
+    def tidy(self) -> None:
+        """End executors that nobody has needed for long; to be called now and then."""
+        self._crew.end_idle(asyncio.get_running_loop().time())
 
     def stats(self) -> dict[str, Any]:
-        """Return ``executors`` by node, ``free`` ones, ``runs`` under way, ``executor_start_s`` (measured mean)."""
-        return {
-            "executors": {name: len(node.everyone) for name, node in sorted(self._nodes.items())},
-            "free": sum(len(node.free) for node in self._nodes.values()),
-            "runs": len(self._runs),
-            "executor_start_s": sum(self._start_s) / len(self._start_s) if self._start_s else None,
-        }
+        """Return `Crew.stats` and ``runs`` under way."""
+        return {**self._crew.stats(), "runs": len(self._under_way)}
+
+    # -- one run -----------------------------------------------------------------------------------
+
+    def _begin(self, run: Run) -> None:
+        """Send a run at once where lease and executor are there; let it wait otherwise."""
+        self._under_way.add(run)
+        self._runs.update(dict.fromkeys(run.task_ids, run))
+        sent = None
+        if run.sendable() and (run.reservation is not None or self._leases.cover_now(run.node_id, run.demand)):
+            run.covered = run.reservation is None
+            run.executor = self._crew.take_free(run.node_id, run.devices, run.functions)
+            if run.executor is not None:
+                sent = self._send(run)
+        run.task = asyncio.get_running_loop().create_task(self._carry(run, sent))
+
+    async def _carry(self, run: Run, sent: Any) -> None:
+        """Carry a run through; its executor and its lease are free again before its end is told."""
+        run.begun = True
+        try:
+            if sent is None:
+                events = await self._wait_for_turn(run)
+                sent = None if events else self._send(run)
+            if sent is not None:
+                events = await self._outcome(run, sent)
+        except asyncio.CancelledError:
+            events = run.hand_back(run.told, "it did not get its turn")
+        except Exception as error:
+            log.exception("event=run_failed task_id=%s", run.task_ids[0])
+            events = run.lost("worker_lost", repr(error))
+        self._end(run, events)
+
+    async def _wait_for_turn(self, run: Run) -> list[Event]:
+        """Wait for lease and executor; return what is to be told if there is nothing to wait for."""
+        if run.stopping:
+            raise asyncio.CancelledError
+        if not run.sendable():
+            error = "the call was not kept; submit the task again"
+            return [
+                TaskFailed(task_id, attempt, error=error) if not isinstance(call, Call) else run.returned(index, error)
+                for index, (task_id, attempt, call) in enumerate(
+                    zip(run.task_ids, run.attempts, run.calls, strict=True)
+                )
+            ]
+        refused = "" if run.node_id in self._crew else "its node is gone"
+        if not refused and run.reservation is None and not run.covered:
+            refused = await self._leases.cover(run.node_id, run.demand)
+            run.covered = not refused
+        if refused:
+            return [
+                StartRefused(task_id, attempt, refused)
+                for task_id, attempt in zip(run.task_ids, run.attempts, strict=True)
+            ]
+        run.executor = await self._crew.take(run.node_id, run.devices, run.functions)
+        if run.alone:
+            self._deliver(TaskStarted(run.task_ids[0], run.attempts[0]))
+        return []
+
+    def _send(self, run: Run, *, all_functions: bool = False) -> Any:
+        """Send a run to its executor, with the functions that are new there; return the reference of the reply."""
+        executor = run.executor
+        assert executor is not None
+        known = set() if all_functions else executor.knows
+        blobs = {digest: self._functions(digest) for digest in run.functions if digest not in known}
+        executor.knows.update(run.functions)
+        if run.timer is None and not run.alone:
+            run.timer = asyncio.get_running_loop().call_later(STUCK_S, self._stuck, run)
+        sent = executor.handle.run.options(name=run.name).remote(run.packed(blobs))
+        if run.demand.memory_bytes:
+            self._beside_it(self._guard(run))
+        return sent
+
+    async def _outcome(self, run: Run, sent: Any) -> list[Event]:
+        """Await the reply and return what it says, or what the end of the executor means."""
+        executor = run.executor
+        assert executor is not None
+        try:
+            reply = Reply.unpacked(await sent)
+            if reply.missing:
+                reply = Reply.unpacked(await self._send(run, all_functions=True))
+            await self._fetch_large(run, reply)
+        except Exception as error:
+            self._crew.discard(executor)
+            if run.grown is not None:
+                grown = f"it took {run.grown} bytes of memory, and had asked for {run.demand.memory_bytes}"
+                return run.lost("out_of_memory", grown, run.grown)
+            kind = "out_of_memory" if isinstance(error, OutOfMemoryError) else "worker_lost"
+            return run.lost(kind, f"the executor died: {error}")
+        return run.take(reply)
+
+    def _end(self, run: Run, events: list[Event]) -> None:
+        run.over = True
+        self._under_way.discard(run)
+        for task_id in run.task_ids:
+            if self._runs.get(task_id) is run:
+                del self._runs[task_id]
+        if run.timer is not None:
+            run.timer.cancel()
+        if run.covered:
+            self._leases.uncover(run.node_id, run.demand)
+        if run.executor is not None:
+            self._crew.give_back(run.executor)
+        if events:
+            self._deliver(*events)
+
+    async def _fetch_large(self, run: Run, reply: Reply) -> None:
+        """Call for the results that were too large for the reply; Ray carries them through its object store."""
+        for index, note in reply.notes.items():
+            if note.large and index >= run.told:
+                assert run.executor is not None
+                reply.values[index] = await run.executor.handle.large.remote(run.number, index)
+
+    # -- beside a run ------------------------------------------------------------------------------
+
+    def _beside_it(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
+
+    def _stuck(self, run: Run) -> None:
+        """Call back a chunk that takes too long, as soon as its executor has begun to live."""
+        if run.over:
+            return
+        if run.executor is not None and run.executor.lived:
+            self._beside_it(self._call_back(run, "a task before it takes long"))
+        else:
+            run.timer = asyncio.get_running_loop().call_later(STUCK_S, self._stuck, run)
+
+    async def _call_back(self, run: Run, reason: str) -> None:
+        """Take back the members of a chunk that have not begun; end the one that runs if it is to be stopped."""
+        executor = run.executor
+        assert executor is not None
+        events: list[Event] = []
+        try:
+            packed = await asyncio.wait_for(executor.handle.recall.remote(run.number), SILENT_S)
+            if packed is None or run.over:
+                return  # its reply is on its way
+            reply = Reply.unpacked(packed)
+            await self._fetch_large(run, reply)
+            events = [] if run.over else run.take(reply, reason)
+        except TimeoutError:
+            log.warning("event=executor_silent name=%s", executor.name)
+            self._crew.discard(executor)
+        except Exception as error:
+            log.info("event=recall_failed name=%s error=%r", executor.name, error)  # its death is told by the run
+        if not run.over and any(index in run.stopping for index in range(run.told, run.upto)):
+            self._crew.discard(executor)
+        if events:
+            self._deliver(*events)
+
+    async def _guard(self, run: Run) -> None:
+        """End an executor whose task grows beyond the memory that it asked for."""
+        executor, request = run.executor, run.demand.memory_bytes
+        assert executor is not None
+        limit = request + max(SLACK_BYTES, int(request * SLACK_RATIO))
+        with contextlib.suppress(Exception):
+            run.grown = await executor.handle.guard.remote(run.number, limit)
+        if run.grown is not None and not run.over:
+            self._crew.discard(executor)
