@@ -128,10 +128,50 @@ class ResourceAllocatorActor(Shell):
             made = await self._make(wanted, holder=name, allocation_id=name, kind="reservation")
         return made.to_dict()
 
-    async def lease(self, node_id: str, demand: Mapping[str, Any], lease_id: str) -> dict[str, Any]:
-        """Give the scheduler a lease on one node; asking again under the same id returns what was given."""
+    async def allocate_many(
+        self, demands: Sequence[Mapping[str, Any]], holder: str, ids: Sequence[str] | None = None
+    ) -> list[dict[str, Any]]:
+        """Allocate as many as possible of `demands` at once, as `ResourceAllocator.allocate_many`.
+
+        Parameters
+        ----------
+        demands : sequence of dict
+            Each with ``cpu`` (cores), ``memory`` (bytes), ``gpu`` (devices).
+        holder : str
+            Who gets them.
+        ids : sequence of str, optional
+            A name for each; when all of them are held already, what was given is returned.
+
+        Returns
+        -------
+        list of dict
+            `Allocation.to_dict` or `Denied.to_dict`, in the order of `demands`.
+        """
+        wanted = [Resources.from_dict(each) for each in demands]
+        if ids is not None and all(self._known(each) is not None for each in ids):
+            known = zip(wanted, ids, strict=True)
+            return [(await self._allocate(each, holder=holder, allocation_id=name)).to_dict() for each, name in known]
+        await self._recall_leases()
+        decided = self.allocator.decide_allocations(wanted, holder=holder, ids=ids)
+        made = await asyncio.gather(*map(self._locked, decided))
+        self._tell_scheduler()
+        return [each.to_dict() for each in made]
+
+    async def lease(
+        self, node_id: str, demand: Mapping[str, Any], lease_id: str, devices: Sequence[Sequence[int]] | None = None
+    ) -> dict[str, Any]:
+        """Give the scheduler a lease on one node; asking again under the same id returns what was given.
+
+        `devices` are ``[index, thousandths]`` of each GPU of the demand, where it must be those.
+        """
+        where = None if devices is None else tuple((index, amount) for index, amount in devices)
         made = await self._allocate(
-            Resources.from_dict(demand), holder=SCHEDULER, allocation_id=lease_id, node_id=node_id, kind="lease"
+            Resources.from_dict(demand),
+            holder=SCHEDULER,
+            allocation_id=lease_id,
+            node_id=node_id,
+            devices=where,
+            kind="lease",
         )
         return made.to_dict()
 
@@ -142,6 +182,7 @@ class ResourceAllocatorActor(Shell):
             if released is None:
                 return {"status": "not_held", "allocation_id": allocation_id}
             await asyncio.to_thread(self.places.remove, released.place)
+            await self._let_go_devices(released)
         if released.kind != "lease":
             self._tell_scheduler()
         return {"status": "released", "allocation_id": allocation_id}
@@ -194,14 +235,39 @@ class ResourceAllocatorActor(Shell):
             decided = self.allocator.decide_allocation(demand, **how)
         if isinstance(decided, Denied) or decided.state != "pending":
             return decided
-        try:
-            await asyncio.to_thread(self.places.create, decided)
-        except ClusterError as error:
-            return self.allocator.abandon(decided.allocation_id, str(error))
-        made = self.allocator.confirm(decided.allocation_id)
-        if made.kind != "lease":
+        made = await self._realise(decided)
+        if decided.kind != "lease":
             self._tell_scheduler()
         return made
+
+    async def _locked(self, decided: Allocation | Denied) -> Allocation | Denied:
+        if isinstance(decided, Denied):
+            return decided
+        async with self._turn(decided.allocation_id):
+            return await self._realise(decided)
+
+    async def _realise(self, decided: Allocation) -> Allocation | Denied:
+        """Create the place of an allocation, and of the devices that it has parts of."""
+        try:
+            await self._create(decided)
+        except ClusterError as error:
+            denied = self.allocator.abandon(decided.allocation_id, str(error))
+            await self._let_go_devices(decided)
+            return denied
+        return self.allocator.confirm(decided.allocation_id)
+
+    async def _create(self, allocation: Allocation) -> None:
+        for device in self.allocator.device_allocations(allocation):
+            async with self._turn(device.allocation_id):
+                await asyncio.to_thread(self.places.create, device)
+        await asyncio.to_thread(self.places.create, allocation)
+
+    async def _let_go_devices(self, allocation: Allocation) -> None:
+        """Remove the places of an allocation's devices of which nobody has a part any more."""
+        for device in self.allocator.device_allocations(allocation):
+            async with self._turn(device.allocation_id):
+                if not self.allocator.is_divided(device):
+                    await asyncio.to_thread(self.places.remove, device.place)
 
     async def _resize(self, before: Allocation, demand: Resources) -> Allocation | Denied:
         """Change a reservation; where Ray has no room for old and new at once, the old one goes first."""
@@ -212,13 +278,11 @@ class ResourceAllocatorActor(Shell):
         if isinstance(decided, Denied) or decided.state != "pending":
             return decided
         await asyncio.to_thread(self.places.remove, before.place)
-        try:
-            await asyncio.to_thread(self.places.create, decided)
-        except ClusterError as error:
-            denied = self.allocator.abandon(before.allocation_id, str(error))
+        made = await self._realise(decided)
+        await self._let_go_devices(before)
+        if isinstance(made, Denied):
             await self._reconcile()
-            return denied
-        made = self.allocator.confirm(before.allocation_id)
+            return made
         self._tell_scheduler()
         return made
 
@@ -283,7 +347,7 @@ class ResourceAllocatorActor(Shell):
     async def _mend(self, repair: Repair) -> None:
         async with self._turn(repair.allocation_id):
             # As it is now: it may have changed since the places were listed.
-            now = self._known(repair.allocation_id)
+            now = self._known(repair.allocation_id) or self._device(repair.allocation_id)
             named = now is not None and now.place == repair.place
             state = now.state if now is not None and named else None
             match repair.action:
@@ -303,6 +367,9 @@ class ResourceAllocatorActor(Shell):
             return self.allocator.get_allocation(allocation_id)
         except UnknownId:
             return None
+
+    def _device(self, name: str) -> Allocation | None:
+        return next((each for each in self.allocator.device_allocations() if each.allocation_id == name), None)
 
     async def _measure_others(self) -> None:
         me = ray.get_runtime_context().get_node_id()

@@ -28,16 +28,36 @@ def _until(path: Path) -> Any:
 
 
 def test_an_allocation_is_a_placement_group_of_ray(balance_cluster: Any) -> None:
-    """What is allocated shows in Ray's own table with exactly its resources, and is gone when released."""
+    """What is allocated shows in Ray's own table, and is gone when released; Ray holds its device whole."""
     made = balance_cluster.ask("resource_allocator", "allocate_resources", 0.5, 64 * MIB, 0.25)
     assert made["status"] == "allocated" and len(made["devices"]) == 1
     place = next(name for name in balance_cluster.places() if made["allocation_id"] in name)
-    assert balance_cluster.places()[place] == {"CPU": 0.5, "memory": 64.0 * MIB, "GPU": 0.25}
+    device = f"balance:device-{made['devices'][0]}-of-{made['node_id']}.1"
+    assert balance_cluster.places()[place] == {"CPU": 0.5, "memory": 64.0 * MIB}
+    assert balance_cluster.places()[device] == {"GPU": 1.0}
     released = balance_cluster.ask("resource_allocator", "release_allocation", made["allocation_id"])
     assert released["status"] == "released"
-    assert place not in balance_cluster.places()
+    assert not {place, device} & balance_cluster.places().keys()
     again = balance_cluster.ask("resource_allocator", "release_allocation", made["allocation_id"])
     assert again["status"] == "not_held"
+
+
+def test_allocations_share_a_device_that_ray_holds_once(balance_cluster: Any, unique: Any) -> None:
+    """Decided together, fractions that fit one device lie there; Ray gets it back with the last of them."""
+    names = [unique("part") for _ in range(3)]
+    demands = [{"gpu": 0.5}, {"gpu": 0.3}, {"gpu": 0.2}]
+    made = balance_cluster.ask("resource_allocator", "allocate_many", demands, "tester", names)
+    assert [each["status"] for each in made] == ["allocated"] * 3
+    assert len({(each["node_id"], *each["devices"]) for each in made}) == 1
+    assert made == balance_cluster.ask("resource_allocator", "allocate_many", demands, "tester", names), (
+        "once is enough"
+    )
+    devices = [name for name in balance_cluster.places() if name.startswith("balance:device-")]
+    assert len(devices) == 1
+    for name in names:
+        assert devices[0] in balance_cluster.places()
+        assert balance_cluster.ask("resource_allocator", "release_allocation", name)["status"] == "released"
+    assert devices[0] not in balance_cluster.places()
 
 
 def test_a_denied_allocation_says_what_lacks(balance_cluster: Any) -> None:
