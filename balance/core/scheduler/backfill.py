@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from balance.core.scheduler.lines import Line
+from balance.core.scheduler.placement import Placement
 from balance.core.scheduler.room import Hold, Room
 from balance.core.scheduler.shape import Shape
 
@@ -86,19 +87,23 @@ def permits(earmark: Earmark, room: Room, shape: Shape) -> bool:
 
 
 def choose_room(
-    rooms: Iterable[Room], shape: Shape, now: float, end_of: EndOf, taken: Callable[[Room], bool]
+    nearest: Placement, shape: Shape, now: float, end_of: EndOf, taken: Callable[[Room], bool]
 ) -> tuple[Room, float] | None:
     """Return the room in which `shape` will fit first, and when; None if no free room could hold it.
 
-    Looks closely at the `CANDIDATES_MAX` rooms that lack least now; ties go to the smaller node id.
+    Looks closely at the `CANDIDATES_MAX` rooms that lack least now, by the ranking `nearest`; ties go to
+    the smaller node id.
     """
-    lacking = sorted(
-        (_lack(room, shape), room.key, room) for room in rooms if not taken(room) and room.could_hold(shape)
-    )
+    lacking: list[Room] = []
+
+    def enough(room: Room) -> bool:
+        if not taken(room):
+            lacking.append(room)
+        return len(lacking) >= CANDIDATES_MAX
+
+    nearest.best(shape, "", enough)
     timed = [
-        (when, key, room)
-        for _, key, room in lacking[:CANDIDATES_MAX]
-        if (when := earliest_fit(room, [shape], now, end_of)) is not None
+        (when, room.key, room) for room in lacking if (when := earliest_fit(room, [shape], now, end_of)) is not None
     ]
     if not timed:
         return None
@@ -116,7 +121,7 @@ def choose_rooms(
         able = [(empty, room) for empty, room in open_rooms if empty.fits(shape)]
         if not able:
             return None
-        empty, room = min(able, key=lambda pair: (pair[1].key not in chosen, _lack(pair[1], shape), pair[1].key))
+        empty, room = min(able, key=lambda pair: (pair[1].key not in chosen, lack(pair[1], shape), pair[1].key))
         empty.add(shape, empty.pick_devices(shape), -1)
         chosen.setdefault(room.key, (room, []))[1].append(shape)
     ends = [earliest_fit(room, wanted, now, end_of) for room, wanted in chosen.values()]
@@ -135,7 +140,7 @@ def _fit_all(room: Room, shapes: list[Shape]) -> bool:
     return True
 
 
-def _lack(room: Room, shape: Shape) -> float:
-    """How much lacks, in parts of what is needed; resources are added up."""
+def lack(room: Room, shape: Shape) -> float:
+    """Return how much lacks for `shape` in `room`, in parts of what is needed; resources are added up."""
     needs = dict(shape.amounts)
     return sum(amount / needs[name] for name, amount in room.shortfall(shape).items())

@@ -234,7 +234,7 @@ class Cycle:
             shapes = [task.shape for task in line.gang.in_placing_order()]
             many = choose_rooms(rooms, shapes, state.now, state.end_of, taken)
             return Earmark.made(line, *many, state.end_of) if many else None
-        one = choose_room(rooms, head.shape, state.now, state.end_of, taken)
+        one = choose_room(state.nearest, head.shape, state.now, state.end_of, taken)
         if one is not None:
             return Earmark.made(line, {one[0].key: (one[0], [head.shape])}, one[1], state.end_of)
         line.unkept = state.ledger.releases

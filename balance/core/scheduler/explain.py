@@ -157,7 +157,7 @@ def _estimate(state: EngineState, task: Task, before: list[Task], now: float) ->
 
     The work ahead is a sum of independent run times, so its deviation grows with the root of their number.
     """
-    spot = choose_room(state.ledger.rooms(""), task.shape, now, state.end_of, lambda _room: False)
+    spot = choose_room(state.nearest, task.shape, now, state.end_of, lambda _room: False)
     if spot is None:
         return {}
     total = dict(state.ledger.total.items())

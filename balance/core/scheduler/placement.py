@@ -22,6 +22,7 @@ from balance.core.scheduler.shape import Shape
 from balance.types import MILLI
 
 Score = Callable[[Room, Shape], float]
+Fits = Callable[[Room, Shape], bool]
 Permit = Callable[[Room], bool]
 _Entry = tuple[float, str, int, int, Room]  # score, node, unique tick, the room's version, the room
 
@@ -81,6 +82,8 @@ class Placement:
         Where the rooms are.
     score : callable, optional
         ``score(room, shape)``, the smaller the better; it may look at nothing but these two.
+    fits : callable, optional
+        ``fits(room, shape)``: which rooms are ranked; those that hold the shape now when left out.
     shapes_max : int
         How many rankings are kept; the one asked for longest ago is dropped first.
 
@@ -97,9 +100,12 @@ class Placement:
     [{0: 200, 1: 200}, {0: 200, 1: 200}]
     """
 
-    def __init__(self, ledger: Ledger, *, score: Score = strand_score, shapes_max: int = 512) -> None:
+    def __init__(
+        self, ledger: Ledger, *, score: Score = strand_score, fits: Fits = Room.fits, shapes_max: int = 512
+    ) -> None:
         self._ledger = ledger
         self.score = score
+        self._fits = fits
         self._shapes_max = shapes_max
         self._rankings: OrderedDict[tuple[str, Shape], _Ranking] = OrderedDict()
         self._ticks = count()
@@ -145,14 +151,14 @@ class Placement:
     def _catch_up(self, ranking: _Ranking, shape: Shape, pool: str) -> None:
         changed, ranking.mark = self._ledger.changed_since(ranking.mark)
         if changed is None or len(ranking.heap) > _HEAP_MIN + 2 * self._ledger.room_count(pool):
-            ranking.heap = [self._entry(room, shape) for room in self._ledger.rooms(pool) if room.fits(shape)]
+            ranking.heap = [self._entry(room, shape) for room in self._ledger.rooms(pool) if self._fits(room, shape)]
             heapq.heapify(ranking.heap)
             return
         if len(changed) > _REPEATS_MIN:
             changed = list(dict.fromkeys(changed))
         last = None
         for room in changed:
-            if room is not last and room.pool == pool and room.fits(shape):
+            if room is not last and room.pool == pool and self._fits(room, shape):
                 heapq.heappush(ranking.heap, self._entry(room, shape))
             last = room
 

@@ -6,7 +6,7 @@ from collections import Counter, OrderedDict, deque
 from itertools import islice
 from weakref import WeakValueDictionary
 
-from balance.core.scheduler.backfill import Earmark
+from balance.core.scheduler.backfill import Earmark, lack
 from balance.core.scheduler.dependency_resolver import DependencyResolver
 from balance.core.scheduler.fair_share import FairShare
 from balance.core.scheduler.gang import Gang
@@ -66,6 +66,7 @@ class EngineState:
         self._arrivals: deque[Task] = deque()
         self.ledger = Ledger()
         self.placement = Placement(self.ledger, score=score)
+        self.nearest = Placement(self.ledger, score=lack, fits=Room.could_hold)
         self.shares = FairShare(policy.tenants)
         self.timers = Timers()
         self.run_times = RunTimes()
