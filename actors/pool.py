@@ -122,7 +122,7 @@ class Pool:
         """End the executors of an earlier scheduler, which may still run attempts that nobody awaits."""
         return Crew.end_leftovers()
 
-    def tidy(self) -> None:
+    async def tidy(self) -> None:
         """End executors that nobody has needed for long; to be called now and then."""
         self._crew.end_idle(asyncio.get_running_loop().time())
 
