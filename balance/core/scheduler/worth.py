@@ -9,9 +9,10 @@ The worth of a room is the sum of two things over its devices, both looked up in
   So a table by (CPU left, ``g``) replaces the loop over demands, and a score costs microseconds.
 - *what it will earn*, from `balance.core.scheduler.bid_price`.
 
-A placement's score is the worth lost, plus the GPU that it leaves without its share of CPU, plus a price
-for taking a device that demands ask for by label (a GPU model): custom resources of the room, as
-Ray's own ``accelerator_type:...`` are.  It only ranks rooms and never refuses what fits.
+A placement's score is the worth lost, plus the GPU that it leaves without the CPU that is usually asked for
+beside as much (so what needs many cores goes where there are many, and what needs few leaves them), plus a
+price for taking a device that demands ask for by label (a GPU model): custom resources of the room, as Ray's
+own ``accelerator_type:...`` are.  It only ranks rooms and never refuses what fits.
 """
 
 from __future__ import annotations
@@ -39,7 +40,10 @@ _CORES_MAX = 64  # rows of a table
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """The tables of rooms of one capacity; rooms that accept the same demands share `by_device`."""
+    """The tables of rooms of one capacity; rooms that accept the same demands share `by_device`.
+
+    `cpu` goes with `gpu`: their quotient is how much CPU is wanted beside a device.
+    """
 
     by_device: list[list[int]]  # [CPU row][free thousandths]: worth of one device
     by_count: list[list[int]]  # [CPU row][whole devices]: worth of each of them to demands for several
@@ -56,7 +60,7 @@ class WorthScore:
     Parameters
     ----------
     workload : Workload
-        What is usually asked for.  Without any, only CPU beside free GPU counts.
+        What is usually asked for.  Without any, only CPU beside free GPU counts, in the room's own proportion.
     rooms : iterable of Room
         The cluster that it is asked of.  Rooms that come later are scored too, without bid price if
         they accept another set of demands than any of these.
@@ -82,6 +86,10 @@ class WorthScore:
     def __init__(self, workload: Workload, rooms: Iterable[Room] = ()) -> None:
         self._shapes = [(Shape(demand), count) for demand, count in workload.counts() if demand.gpu_milli]
         self._asked = sum(count for _, count in self._shapes)
+        self._beside = (
+            sum(shape.cpu * count for shape, count in self._shapes),
+            sum(shape.gpu * count for shape, count in self._shapes),
+        )
         self._cores = _thresholds([shape.cpu for shape, _ in self._shapes])
         self._kinds: dict[Resources, _Kind] = {}
         self._tables: dict[tuple[bool, ...], list[list[int]]] = {}
@@ -205,8 +213,7 @@ class WorthScore:
             self._tables[accepts],
             np.rint(weight * MILLI * by_count).astype(int).tolist(),
             round(_SCALE * _LABEL_WEIGHT * self._pressure.get(accepts, 0.0)),
-            room.capacity.cpu_milli,
-            room.capacity.gpu_milli,
+            *(self._beside if self._shapes else (room.capacity.cpu_milli, room.capacity.gpu_milli)),
         )
         return kind
 
@@ -216,7 +223,7 @@ def _several(by_count: list[int], whole: int) -> int:
 
 
 def _bare(kind: _Kind, cpu: int, gpu: int) -> int:
-    """Return the free GPU beside which less CPU is free than the room has for as much GPU."""
+    """Return the free GPU beside which there is not as much CPU as goes with it."""
     return max(gpu - max(cpu, 0) * kind.gpu // kind.cpu, 0) if kind.cpu else 0
 
 

@@ -74,6 +74,18 @@ def test_gpu_is_not_left_without_cores() -> None:
     assert (score(tight, task), score(spare, task)) == (1000 * 2000, 0)
 
 
+def test_what_needs_many_cores_goes_where_there_are_many() -> None:
+    """Beside a device six cores are usual: two that want ten share the rich node, not all of the poor one's cores."""
+    ledger = Ledger()
+    poor = ledger.add_room("a", "", Resources.capacity(cpu=12, gpu=2))
+    rich = ledger.add_room("b", "", Resources.capacity(cpu=40, gpu=2))
+    many, few = shape_of(cpu=10, gpu=1), shape_of(cpu=2, gpu=1)
+    placement = Placement(ledger, score=WorthScore(Workload([many.demand, few.demand]), ledger.rooms()))
+    assert placement.best(many) is rich
+    assert placement.best(few) is poor
+    assert placement.best(shape_of(cpu=8)) is rich
+
+
 def test_a_labelled_model_is_left_for_those_who_ask_for_it() -> None:
     """Who takes any device gets one that fewer ask for by name; who asks for the name gets it."""
     ledger = Ledger()
@@ -104,7 +116,8 @@ def test_a_room_that_came_after_learning_is_scored_too(cores: range) -> None:
     """Unseen capacities, and more different amounts of CPU than the tables have rows, are no error."""
     work = Workload(Resources.demand(cpu=core, gpu=0.5) for core in cores)
     room = Room("new", "", Resources.capacity(cpu=3000, gpu=4))
-    assert WorthScore(work)(room, shape_of(cpu=1, gpu=0.5)) > 0
+    score = WorthScore(work)
+    assert score(room, shape_of(cpu=1, gpu=0.5)) < score(room, shape_of(cpu=3000, gpu=0.5))
 
 
 def test_bid_prices_know_which_kind_is_short() -> None:
