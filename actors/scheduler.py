@@ -8,18 +8,20 @@ executors of the former incarnation are ended first, so that no attempt runs bes
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from itertools import islice
 from typing import Any, ClassVar
 
-from ray import cloudpickle
-
 from actors.base import Shell, ask, call_id
+from actors.bulks import task_spec
+from actors.crew import KEEP_S as EXECUTORS_KEPT_S
+from actors.desk import Desk
+from actors.function_store import FunctionStore
 from actors.leases import IDLE_S, Leases
 from actors.pool import Pool
 from actors.task_journal import TaskJournal
-from balance.client.wire import Answer, Call, Function
+from balance.client.wire import Answer, Bulk, Call, Function, Outcome
 from balance.core.scheduler import TaskScheduler
 from balance.core.scheduler.events import (
     CapacityChanged,
@@ -31,13 +33,17 @@ from balance.core.scheduler.events import (
     ReservationRemoved,
 )
 from balance.core.scheduler.instructions import FinishTask
-from balance.core.scheduler.spec import ONE_CPU, TaskSpec
+from balance.core.scheduler.policy import SchedulingPolicy
+from balance.core.scheduler.spec import ONE_CPU
 from balance.core.scheduler.states import State
-from balance.errors import BalanceError, Conflict, InvalidValue, UnknownId
+from balance.errors import InvalidValue
 from balance.types import Priority, Resources, check_number, check_priority
 
-FUNCTIONS_KEPT = 1000
-"""How many functions are kept in memory; the store has them all."""
+CHUNKS = SchedulingPolicy(chunk_s=0.005, chunk_max=256)
+"""Tasks that are short together go to an executor together: long enough to be worth it, short enough to wait for."""
+
+WARNED_MAX = 10
+"""How many tasks that did not complete are named in the log, of those that end at once."""
 
 
 class SchedulerActor(Shell):
@@ -52,11 +58,22 @@ class SchedulerActor(Shell):
             self.log.info("event=executors_ended count=%d reason=restart", ended)
         self.journal = TaskJournal(self.store, self.commits)
         self.leases = Leases(self._look_again)
-        self.pool = Pool(self.deliver, self._function, self.leases, epoch=self.fence.epoch)
-        self.scheduler = TaskScheduler(clock=self.clock, executor=self.pool, journal=self.journal, nodes=())
+        self.functions = FunctionStore(self.store, self.commit)
+        self.pool = Pool(self.deliver, self.functions.blob, self.leases, epoch=self.fence.epoch)
+        self.scheduler = TaskScheduler(
+            clock=self.clock, executor=self.pool, journal=self.journal, nodes=(), policy=CHUNKS
+        )
         self.scheduler.on_finish(self._on_finish)
-        self._functions: OrderedDict[str, bytes] = OrderedDict()
-        self._over: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self.desk = Desk(
+            self.scheduler,
+            self.journal,
+            self.functions,
+            clock=self.clock,
+            epoch=self.fence.epoch,
+            entered=self._entered,
+        )
+        self._ended: list[FinishTask] = []
+        self._announcing = False
         self._changed = asyncio.Event()
         self._view: dict[str, Any] = {"version": -1, "nodes": []}
         self._timer: asyncio.TimerHandle | None = None
@@ -72,6 +89,8 @@ class SchedulerActor(Shell):
         self._ready.set()
         self._arm()
         self.spawn(self.every(IDLE_S, self.leases.give_back_idle))
+        self.spawn(self.every(60.0, self.desk.forget_absent))
+        self.spawn(self.every(EXECUTORS_KEPT_S, self.pool.tidy))
 
     async def _view_of_allocator(self) -> dict[str, Any]:
         view: dict[str, Any] = await ask("resource_allocator", "scheduler_view", self.leases.prefix)
@@ -123,7 +142,7 @@ class SchedulerActor(Shell):
         events: list[Event] = []
         if before is None:
             limit = Resources.from_dict(node["total"])
-            self.pool.join(node_id, limit.cpu, warm=max(1, round(limit.cpu)))
+            self.pool.join(node_id, limit.cpu, gpus=limit.gpu, warm=max(1, round(limit.cpu)))
             events.append(NodeJoined(node_id, capacity, devices, limit))
         elif (node["capacity"], node["devices"]) != (before["capacity"], before["devices"]):
             events.append(CapacityChanged(node_id, capacity, devices))
@@ -189,16 +208,11 @@ class SchedulerActor(Shell):
             The id stands for another call.
         """
         await self._ready.wait()
-        spec = _spec(task_id, name or call.name, demand, priority, options)
+        spec = task_spec(task_id, {"name": name or call.name, "demand": demand, "priority": priority, **options})
         if blob is not None:
-            await self._keep_function(call, blob)
-        known = await self._known(task_id)
-        if known is None:
-            self.scheduler.submit_many([(spec, call)])
-        elif known != call.function:
-            raise Conflict(f"task {task_id!r} exists already and runs another function", task_id=task_id)
-        await self._acknowledge()
-        return {"status": "known" if known else "accepted", "task_id": task_id}
+            await self.functions.keep({call.function: blob})
+        new = await self.desk.submit(spec, call)
+        return {"status": "accepted" if new else "known", "task_id": task_id}
 
     async def run_call(self, task_id: str, call: Call, blob: bytes | None = None, **options: Any) -> dict[str, Any]:
         """Queue one call and wait for its end; see `submit_call` and `wait`."""
@@ -213,59 +227,65 @@ class SchedulerActor(Shell):
         dict
             The keys of `TaskStatus`, and ``answer``: the executor's `Answer` where it completed.
         """
-        while True:
-            outcome = await self.outcome(task_id)
-            if outcome["over"]:
-                await self.journal.durable()
-                return outcome
-            await self._over[task_id].wait()
+        await self._ready.wait()
+        await self.desk.wait(task_id)
+        return await self.outcome(task_id)
 
     async def outcome(self, task_id: str) -> dict[str, Any]:
         """Return how a task stands (the keys of `TaskStatus`), ``over`` and ``answer``; `UnknownId` if unknown."""
         await self._ready.wait()
-        try:
-            found = self.scheduler.outcome(task_id)
-        except UnknownId:
-            return self._stored(task_id)
-        if found.status.status == State.COMPLETED and found.result is None:
-            return self._stored(task_id)  # taken up after a restart, without its result
-        status = found.to_dict()
-        answer = status.pop("result")
-        return {**status, "over": found.done, "answer": answer if isinstance(answer, Answer) else None}
-
-    def _stored(self, task_id: str) -> dict[str, Any]:
-        with self.store.reading() as tx:
-            row = tx.tasks.get(task_id)
-        if row is None:
-            raise UnknownId("task", task_id)
-        kept = row["spec"]
-        return {
-            "task_id": task_id,
-            "name": kept["spec"]["name"],
-            "status": row["state"],
-            "priority": row["priority"],
-            "attempt": row["attempt"],
-            "node_id": row["node"],
-            "submitted_at": row["submitted_at"],
-            "started_at": row["started_at"],
-            "finished_at": row["finished_at"],
-            "queued_s": max(0.0, (row["started_at"] or row["finished_at"] or 0.0) - row["submitted_at"]),
-            "run_s": (row["finished_at"] or 0.0) - row["started_at"] if row["started_at"] else None,
-            "reason": kept["reason"],
-            "error": kept["error"],
-            "over": True,
-            "answer": None if row["result"] is None else cloudpickle.loads(row["result"]),
-        }
+        found = await self.desk.find(task_id)
+        answer = found.result if isinstance(found.result, Answer) else None
+        return {**(await self.desk.status(task_id)).to_dict(), "over": found.state.terminal, "answer": answer}
 
     async def cancel(self, task_id: str) -> bool:
         """As `TaskScheduler.cancel`."""
-        done = self.scheduler.cancel(task_id)
-        self._arm()
-        return done
+        return (await self.cancel_many([task_id]))[0]
+
+    async def cancel_many(self, ids: Sequence[str]) -> list[bool]:
+        """As `Desk.cancel_many`."""
+        await self._ready.wait()
+        return await self.desk.cancel_many(ids)
+
+    async def leave(self, client_id: str) -> None:
+        """As `Desk.leave`."""
+        self.desk.leave(client_id)
+
+    async def status(self, task_id: str) -> dict[str, Any]:
+        """Return how a task stands: the keys of `TaskStatus`."""
+        await self._ready.wait()
+        return (await self.desk.status(task_id)).to_dict()
+
+    async def tasks(
+        self, state: str | None = None, tenant: str | None = None, name: str | None = None, limit: int = 100
+    ) -> list[dict[str, Any]]:
+        """As `Desk.tasks`."""
+        await self._ready.wait()
+        return await self.desk.tasks(state, tenant, name, limit)
 
     async def explain(self, task_id: str) -> dict[str, Any]:
         """As `TaskScheduler.explain`."""
         return self.scheduler.explain(task_id)
+
+    async def submit_bulk(self, client_id: str, bulk: Bulk) -> dict[str, Any]:
+        """As `Desk.submit_bulk`."""
+        await self._ready.wait()
+        return await self.desk.submit_bulk(client_id, bulk)
+
+    async def collect(self, client_id: str, after: int, wait_s: float = 0.0, limit: int = 5000) -> dict[str, Any]:
+        """As `Desk.collect`."""
+        await self._ready.wait()
+        return await self.desk.collect(client_id, after, wait_s, limit)
+
+    async def follow(self, client_id: str, ids: Sequence[str]) -> dict[str, Any]:
+        """As `Desk.follow`."""
+        await self._ready.wait()
+        return await self.desk.follow(client_id, ids)
+
+    async def results(self, ids: Sequence[str]) -> list[Outcome]:
+        """As `Desk.results`."""
+        await self._ready.wait()
+        return await self.desk.results(ids)
 
     async def recall_idle(self, node_id: str | None = None) -> list[str]:
         """Give up the leases that no task needs now; the allocator, which asks, releases them."""
@@ -279,6 +299,7 @@ class SchedulerActor(Shell):
         dict
             ``status`` (``drained | timed_out``) and the scheduler's ``queue``.
         """
+        await self.desk.close()
         self.scheduler.drain()
         try:
             await asyncio.wait_for(self._until_idle(), timeout_s)
@@ -302,56 +323,34 @@ class SchedulerActor(Shell):
 
     # -- inside ------------------------------------------------------------------------------------
 
-    async def _known(self, task_id: str) -> str | None:
-        """Return the function of a task that exists, None if there is none."""
-        task = self.scheduler.engine.state.tasks.get(task_id)
-        if task is not None and isinstance(task.call, Call):
-            return task.call.function
-        if task is not None:
-            await self.journal.durable()  # it is over, and which call it was is in the store alone
-        with self.store.reading() as tx:
-            row = tx.tasks.get(task_id)
-        return None if row is None else str(row["function_hash"])
-
-    async def _keep_function(self, call: Call, blob: bytes) -> None:
-        if call.function not in self._functions:
-            await self.commit(lambda tx: tx.tasks.put_functions({call.function: blob}))
-            self._remember(call.function, blob)
-
-    def _function(self, digest: str) -> bytes:
-        if digest not in self._functions:
-            with self.store.reading() as tx:
-                self._remember(digest, tx.tasks.functions([digest])[digest])
-        return self._functions[digest]
-
-    def _remember(self, digest: str, blob: bytes) -> None:
-        self._functions[digest] = blob
-        while len(self._functions) > FUNCTIONS_KEPT:
-            self._functions.popitem(last=False)
-
-    async def _acknowledge(self) -> None:
+    def _entered(self) -> None:
         self._changed.set()
         self._arm()
-        await self.journal.durable()
 
     def _on_finish(self, finished: FinishTask) -> None:
-        self.spawn(self._announce(finished))
+        self._ended.append(finished)
+        if not self._announcing:
+            self._announcing = True
+            self.spawn(self._announce())
 
-    async def _announce(self, finished: FinishTask) -> None:
-        """Tell those who wait, once the end is on disk."""
-        await self.insist(self.journal.durable)
-        level = "info" if finished.state == "completed" else "warning"
-        getattr(self.log, level)(
-            "event=task_over task_id=%s state=%s attempt=%d %s",
-            finished.task_id,
-            finished.state,
-            finished.attempt,
-            finished.reason,
-        )
-        waiting = self._over.pop(finished.task_id, None)
-        if waiting is not None:
-            waiting.set()
-        self._changed.set()
+    async def _announce(self) -> None:
+        """Tell those who wait, once the ends are on disk; what ends meanwhile is told together, in the next round."""
+        while self._ended:
+            ended, self._ended = self._ended, []
+            await self.insist(self.journal.durable)
+            self.desk.tell(ended)
+            self._log_ends(ended)
+            self._changed.set()
+        self._announcing = False
+
+    def _log_ends(self, ended: Sequence[FinishTask]) -> None:
+        counts = Counter(str(each.state) for each in ended)
+        shown = " ".join(f"{state}={number}" for state, number in sorted(counts.items()))
+        self.log.info("event=tasks_over %s last=%s", shown, ended[-1].task_id)
+        for each in islice((each for each in ended if each.state is not State.COMPLETED), WARNED_MAX):
+            self.log.warning(
+                "event=task_over task_id=%s state=%s attempt=%d %s", each.task_id, each.state, each.attempt, each.reason
+            )
 
     async def _until_idle(self) -> None:
         await self._ready.wait()
@@ -362,20 +361,6 @@ class SchedulerActor(Shell):
                 await self.journal.durable()
                 return
             await self._changed.wait()
-
-
-def _spec(task_id: str, name: str, demand: Mapping[str, Any], priority: int, options: Mapping[str, Any]) -> TaskSpec:
-    """Return the spec of a task whose options came as JSON values from a client."""
-    unknown = sorted(options.keys() - {field.name for field in fields(TaskSpec)})
-    if unknown:
-        raise InvalidValue("options", unknown, "names of attributes of balance.core.scheduler.spec.TaskSpec")
-    given = {"task_id": task_id, "name": name, "demand": demand, "priority": priority, **options}
-    try:
-        return TaskSpec.from_dict(given)
-    except BalanceError:
-        raise
-    except TypeError as error:
-        raise InvalidValue("options", dict(options), f"values that a task can have ({error})") from None
 
 
 def _devices(devices: Sequence[Sequence[int]] | None) -> tuple[tuple[int, int], ...] | None:

@@ -18,15 +18,18 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _LAZY = {
+    "AsyncClient": "balance.client",
     "BalanceError": "balance.errors",
+    "Client": "balance.client",
     "Priority": "balance.types",
     "Resources": "balance.types",
     "Settings": "balance.config",
 }
 
-__all__ = ["BalanceError", "Priority", "Resources", "Settings", "__version__"]
+__all__ = ["AsyncClient", "BalanceError", "Client", "Priority", "Resources", "Settings", "__version__"]
 
 if TYPE_CHECKING:
+    from balance.client import AsyncClient, Client
     from balance.config import Settings
     from balance.errors import BalanceError
     from balance.types import Priority, Resources

@@ -180,6 +180,81 @@ class ResultTooLarge(BalanceError):
         )
 
 
+class NotYet(BalanceError, TimeoutError):
+    """It has not happened within the time that the caller gave it; it goes on."""
+
+
+class NotCompleted(BalanceError):
+    """A task is over and has no result.
+
+    Parameters
+    ----------
+    task_id, state : str
+        The task, and how it ended.
+    reason : str
+        Why, in a sentence.
+    error : dict, optional
+        What the scheduler says of it: ``kind``, ``type``, ``message``, ``traceback``; of a denied task
+        ``resource``, ``lacking``, ``largest_possible``.
+
+    Examples
+    --------
+    >>> print(NotCompleted.of("fit-1", "cancelled", "cancelled by request"))
+    task 'fit-1' is cancelled: cancelled by request
+    >>> try:
+    ...     raise NotCompleted.of("fit-2", "failed", "raised ValueError: no", {"traceback": "Traceback ..."})
+    ... except TaskFailed as error:
+    ...     print(error.traceback)
+    Traceback ...
+    """
+
+    def __init__(self, task_id: str, state: str, reason: str = "", error: dict[str, Any] | None = None) -> None:
+        said = f"task {task_id!r} is {state}: {reason}" if reason else f"task {task_id!r} is {state}"
+        trace = (error or {}).get("traceback")
+        super().__init__(
+            f"{said}\n\n{trace}" if trace else said, task_id=task_id, state=state, reason=reason, error=error
+        )
+
+    @staticmethod
+    def of(task_id: str, state: str, reason: str = "", error: dict[str, Any] | None = None) -> NotCompleted:
+        """Return the error for a task that ended in `state`."""
+        return _NOT_COMPLETED.get(state, NotCompleted)(task_id, state, reason, error)
+
+
+class TaskFailed(NotCompleted):
+    """A task raised, or its process died, more often than it may be tried again."""
+
+    @property
+    def traceback(self) -> str:
+        """The traceback in the task's process and what it had printed; empty where its process died."""
+        return str((self.details["error"] or {}).get("traceback") or "")
+
+
+class TaskCancelled(NotCompleted):
+    """A task was cancelled."""
+
+
+class TaskDenied(NotCompleted):
+    """No node could ever hold the task; ``details["error"]`` names what lacks, and the most that is possible."""
+
+
+class TaskTimedOut(NotCompleted):
+    """A task ran for too long, or its deadline passed."""
+
+
+class UpstreamFailed(NotCompleted):
+    """A task that this one waits for did not complete."""
+
+
+_NOT_COMPLETED: dict[str, type[NotCompleted]] = {
+    "failed": TaskFailed,
+    "cancelled": TaskCancelled,
+    "denied": TaskDenied,
+    "timed_out": TaskTimedOut,
+    "upstream_failed": UpstreamFailed,
+}
+
+
 class NotReady(BalanceError):
     """A service was used before it was initialised, or after it was shut down."""
 

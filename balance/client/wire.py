@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from balance.types import Priority
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A function with its arguments, as it travels and as it is stored.
 
     Attributes
@@ -103,3 +104,89 @@ class Answer:
     output: str = ""
     run_s: float = 0.0
     missing: bool = False
+
+
+class Kind(NamedTuple):
+    """What many tasks of a bulk have in common.
+
+    Attributes
+    ----------
+    function : str
+        SHA-256 of the pickled function.
+    name : str
+        What kind of work it is: tasks of one name share their measured run times.
+    options : dict
+        Other attributes of `balance.core.scheduler.spec.TaskSpec`, as its ``to_dict`` returns them.
+    delay_s : float
+        Seconds after the scheduler took it in before a task may run.
+    """
+
+    function: str
+    name: str
+    options: dict[str, Any]
+    delay_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bulk:
+    """Many tasks in one message; they are accepted together or not at all.
+
+    Attributes
+    ----------
+    ids : list of str
+        One for each task, in the order in which equals are to run.
+    arguments : list of bytes
+        Each task's pickled ``(args, kwargs)``.
+    kinds : list of Kind
+        What they have in common.
+    kind_of : list of int or None
+        Which of `kinds` each task is; None where there is only one.
+    priorities : list of int, or int
+        Each task's, or that of all.
+    dependencies : dict
+        By position: the ids that a task waits for.
+    functions : dict
+        Pickled functions by their hash: those that this client has not sent before.
+    epoch : int
+        The incarnation of the scheduler for which all `ids` are certainly new (made up by the client, and
+        sent for the first time); 0 where they may be known.
+    """
+
+    ids: list[str]
+    arguments: list[bytes]
+    kinds: list[Kind]
+    kind_of: list[int] | None = None
+    priorities: list[int] | int = Priority.MEDIUM
+    dependencies: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    functions: dict[str, bytes] = field(default_factory=dict)
+    epoch: int = 0
+
+    def calls(self) -> list[Call]:
+        """Return what each task is to call."""
+        if self.kind_of is None:
+            function, name = self.kinds[0].function, self.kinds[0].name
+            return [Call(function, arguments, name) for arguments in self.arguments]
+        kinds = self.kinds
+        pairs = zip(self.kind_of, self.arguments, strict=True)
+        return [Call(kinds[number].function, arguments, kinds[number].name) for number, arguments in pairs]
+
+
+class Outcome(NamedTuple):
+    """How a task ended, as its client is told.
+
+    Attributes
+    ----------
+    task_id : str
+        Its id.
+    state : str
+        One of `balance.core.scheduler.states.TERMINAL`, or ``unknown`` where there is no such task.
+    value : bytes or ObjectRef or None
+        The pickled result; where it is large, a reference to those bytes in Ray's object store.
+    detail : dict or None
+        ``output`` where it printed something; ``reason``, ``error`` and ``attempt`` where it did not complete.
+    """
+
+    task_id: str
+    state: str
+    value: Any = None
+    detail: dict[str, Any] | None = None
