@@ -1,43 +1,38 @@
 """The scheduler's journal in the store: every change of a task is written behind, in one commit with others.
 
-`record` hands the changes to the group commit and returns; whoever acknowledges something awaits
+`record` reads what changed, hands it to the group commit and returns; whoever acknowledges something awaits
 `durable` first.  The one thing that must be on disk before it happens is the start of a task that may not
 run twice, and for that `record` waits.
 
-A write that fails loses nothing: what it carried stays pending, and the next write (or `durable`) carries it
-again, task by task, so that one task that can't be written keeps no other from the disk.
+A write that fails loses nothing: it and those after it are kept, and the next write (or `durable`) carries them
+again, in their order.  Then halves of a write that is refused are tried apart, so that one task that can't be
+written keeps no other from the disk.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import fields
 from typing import Any
 
-from ray import cloudpickle
-
-from balance.client.wire import Call
-from balance.core.scheduler.spec import TaskSpec
+from actors.task_rows import Rows, image_of
+from balance.client.wire import Answer
 from balance.core.scheduler.states import State
-from balance.core.scheduler.task import TaskImage
-from balance.errors import StorageError
+from balance.core.scheduler.task import Task, TaskImage
 from balance.storage import GroupCommit, Store
-
-_IN_COLUMNS = {"spec", "call", "state", "priority", "result"}
-_IN_IMAGE = [field.name for field in fields(TaskImage) if field.name not in _IN_COLUMNS]
+from balance.storage.tasks import Finished, Unfinished
 
 FINISHED_LOADED = 1000
 """How many tasks that are over are remembered after a restart; the others' outcomes are in the store."""
 
-log = logging.getLogger("balance.task_journal")
-
 
 class TaskJournal:
-    """Keeps the images of tasks.
+    """Keeps tasks.
+
+    A task's number in the store is its ``seq`` in the engine, so that no row is ever looked up to be written:
+    one that is higher than all before belongs to a new task.
 
     Parameters
     ----------
@@ -50,120 +45,89 @@ class TaskJournal:
     def __init__(self, store: Store, commits: GroupCommit) -> None:
         self._store = store
         self._commits = commits
-        self._known: set[str] = set()
-        self._last: Future[Any] | None = None
-        # Shared with the thread that commits, which strikes off what has reached the disk.
+        self._highest = 0
+        self._last: Future[None] | None = None
+        # Shared with the thread that commits: what the next write takes along, and what is not written, oldest first.
         self._lock = threading.Lock()
-        self._pending: dict[str, tuple[int, TaskImage]] = {}
-        self._number = 0
-        self._failed = False
+        self._waiting: Rows | None = None
+        self._unwritten: list[Rows] = []
 
-    def record(self, changes: Sequence[TaskImage]) -> None:
+    def record(self, changes: Sequence[Task]) -> None:
         """Write the changes behind; waits only where a task that is not idempotent starts."""
-        last = self._write(changes)
-        if any(image.state is State.RUNNING and not image.spec.idempotent for image in changes):
+        with self._lock:
+            last, rows = self._next_write()
+            self._highest = rows.take(changes, self._highest)
+        if any(task.state is State.RUNNING for task in changes):
             last.result()
 
-    def _write(self, changes: Sequence[TaskImage]) -> Future[Any]:
-        """Hand in the changes, and with them whatever an earlier write did not bring to the disk."""
+    def _next_write(self) -> tuple[Future[None], Rows]:
+        """Return a write that has not begun, and what it takes along: many records share one."""
+        if self._waiting is None or self._last is None:
+            rows = Rows()
+            self._last = self._commits.submit(lambda tx: self._write(tx, rows))
+            self._waiting = rows
+            self._last.add_done_callback(lambda done: self._written(done, rows))
+        return self._last, self._waiting
+
+    def _write(self, tx: Any, rows: Rows) -> None:
         with self._lock:
-            self._number += 1
-            number = self._number
-            self._pending.update((image.task_id, (number, image)) for image in changes)
-            again, self._failed = self._failed, False
-            images = [image for _, image in self._pending.values()] if again else list(changes)
-        self._last = last = self._commits.submit(_one_by_one(images) if again else self._together(images))
-        self._known.update(image.task_id for image in images)
-        self._known.difference_update(image.task_id for image in images if image.state.terminal)
-        last.add_done_callback(lambda done: self._written(done, number, images))
-        return last
+            self._close(rows)
+            former = list(self._unwritten)
+        if not former:
+            rows.write(tx)
+        for each in [*former, rows] if former else ():
+            each.write_apart(tx)
 
-    def _together(self, images: Sequence[TaskImage]) -> Callable[[Any], None]:
-        inserts = [_row(image) | _call_columns(image) for image in images if image.task_id not in self._known]
-        updates = [_row(image) for image in images if image.task_id in self._known]
-
-        def write(tx: Any) -> None:
-            tx.tasks.insert(inserts)
-            tx.tasks.update(updates)
-
-        return write
-
-    def _written(self, done: Future[Any], number: int, images: Sequence[TaskImage]) -> None:
-        failed = done.cancelled() or done.exception() is not None
+    def _written(self, done: Future[None], rows: Rows) -> None:
         with self._lock:
-            if failed:
-                self._failed = True
-                return
-            for image in images:
-                if self._pending.get(image.task_id, (number + 1,))[0] <= number:
-                    del self._pending[image.task_id]
+            self._close(rows)  # a write may fail before it began
+            if done.cancelled() or done.exception() is not None:
+                self._unwritten.append(rows)
+            else:
+                self._unwritten.clear()
+
+    def _close(self, rows: Rows) -> None:
+        if self._waiting is rows:
+            self._waiting = None
 
     async def durable(self) -> None:
         """Return when everything recorded so far is on disk; raises what the store raised, twice."""
-        if self._last is not None:
-            # Shielded: who gives up waiting must not take the write with it.
-            await asyncio.gather(asyncio.shield(asyncio.wrap_future(self._last)), return_exceptions=True)
-        if self._failed:
-            await asyncio.shield(asyncio.wrap_future(self._write(())))
+        last = self._last
+        if last is None:
+            return
+        # Shielded: who gives up waiting must not take the write with it.
+        await asyncio.gather(asyncio.shield(asyncio.wrap_future(last)), return_exceptions=True)
+        if last.cancelled() or last.exception() is not None:
+            with self._lock:
+                again, _ = self._next_write()
+            await asyncio.shield(asyncio.wrap_future(again))
 
     def load(self) -> Iterable[TaskImage]:
         """Return the tasks that are not over, and the last of those that are (without their results)."""
         with self._store.reading() as tx:
-            rows = [*tx.tasks.unfinished(), *tx.tasks.finished(FINISHED_LOADED)]
-        self._known.update(row["task_id"] for row in rows if not State(row["state"]).terminal)
-        return [_image(row) for row in rows]
+            unfinished, finished = tx.tasks.unfinished(), tx.tasks.finished(FINISHED_LOADED)
+            latest = tx.tasks.latest()
+        known: dict[int, Unfinished | Finished] = {row.seq: row for row in finished}
+        known.update((row.seq, row) for row in unfinished)
+        if latest is not None:
+            # The engine goes on counting from the highest number that it is given, so it is given that one.
+            known[latest.seq] = latest
+            self._highest = latest.seq
+        return [image_of(row) for row in known.values()]
 
+    def find_all(self, ids: Sequence[str]) -> list[TaskImage]:
+        """Return those of these tasks that are on disk; those that are completed with their `Answer`."""
+        with self._store.reading() as tx:
+            rows = tx.tasks.find(ids)
+            completed = [row for row in rows if isinstance(row, Finished) and row.state == State.COMPLETED]
+            results = tx.tasks.results([row.task_id for row in completed])
+        answers: dict[str, Answer] = {}
+        for row in completed:
+            value, output = results[row.task_id]
+            answers[row.task_id] = Answer(True, value, output=output or "", run_s=row.run_s or 0.0)
+        return [image_of(row, answers.get(row.task_id)) for row in rows]
 
-def _one_by_one(images: Iterable[TaskImage]) -> Callable[[Any], None]:
-    """Return a write that needs to know nothing of what an earlier one achieved."""
-    rows = [(_row(image), _call_columns(image)) for image in images]
-
-    def write(tx: Any) -> None:
-        for row, call in rows:
-            try:
-                with tx.savepoint():
-                    if tx.tasks.get(row["task_id"]) is None:
-                        tx.tasks.insert([row | call])
-                    else:
-                        tx.tasks.update([row])
-            except StorageError:
-                raise
-            except Exception:
-                log.exception("event=task_not_written task_id=%s", row["task_id"])
-
-    return write
-
-
-def _row(image: TaskImage) -> dict[str, Any]:
-    return {
-        "task_id": image.task_id,
-        "state": str(image.state),
-        "priority": image.priority,
-        "tenant": image.spec.tenant,
-        "spec": {"spec": image.spec.to_dict(), **{name: getattr(image, name) for name in _IN_IMAGE}},
-        "submitted_at": image.submitted_at,
-        "started_at": image.started_at,
-        "finished_at": image.finished_at,
-        "attempt": image.attempt,
-        "node": image.node_id,
-        "outcome": {"error": image.error, "reason": image.reason},
-        "result": None if image.result is None else cloudpickle.dumps(image.result),
-    }
-
-
-def _call_columns(image: TaskImage) -> dict[str, Any]:
-    call = image.call
-    if not isinstance(call, Call):
-        return {}
-    return {"function_hash": call.function, "call": call.arguments}
-
-
-def _image(row: dict[str, Any]) -> TaskImage:
-    """Read a row back; one of `finished` has neither call nor result."""
-    kept = dict(row["spec"])
-    spec = TaskSpec.from_dict(kept.pop("spec"))
-    kept["devices"] = tuple((index, amount) for index, amount in kept["devices"])
-    kept["story"] = tuple(kept["story"])
-    call = Call(row["function_hash"], row["call"], spec.name) if row.get("call") is not None else None
-    result = cloudpickle.loads(row["result"]) if row.get("result") is not None else None
-    return TaskImage(spec=spec, call=call, state=State(row["state"]), priority=row["priority"], result=result, **kept)
+    def calls_of(self, ids: Sequence[str]) -> dict[str, tuple[str | None, bytes | None]]:
+        """Return, for those of these tasks that are on disk, the hash of the function and the pickled arguments."""
+        with self._store.reading() as tx:
+            return tx.tasks.calls(ids)

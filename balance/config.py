@@ -46,6 +46,8 @@ class Settings:
         those that a local caller registers itself.
     data_budget_bytes : int
         How much the data coordinator keeps in Ray's object store before it evicts.
+    result_limit_bytes : int
+        How large the pickled result of a task may be; a larger one fails its task.
 
     Examples
     --------
@@ -61,6 +63,7 @@ class Settings:
     allow_private_urls: bool = False
     allow_file_roots: str = ""
     data_budget_bytes: int = 256 * 2**20
+    result_limit_bytes: int = 64 * 2**20
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, NotSupportedError, ProgrammingError, SQLAlchemyError
 
 from balance.errors import StorageError
 
@@ -40,3 +40,21 @@ def explained(where: str) -> Iterator[None]:
         said = str(getattr(error, "orig", None) or error)
         advice = next((advice for part, advice in _ADVICE if part in said.lower()), "see the log of the database")
         raise StorageError(f"the store {where} failed ({said}): {advice}", store=where, cause=said) from error
+
+
+def breaks_transaction(error: BaseException) -> bool:
+    """Say whether the database itself failed: whatever the transaction did before is undone, or may be.
+
+    SQLite undoes the whole transaction by itself when the disk is full or can't be read, and goes on outside of
+    any; a lost server has forgotten it.  What merely refuses a value leaves the transaction as it was.
+
+    Examples
+    --------
+    >>> from sqlalchemy.exc import IntegrityError, OperationalError
+    >>> breaks_transaction(OperationalError("INSERT", {}, Exception("database or disk is full")))
+    True
+    >>> breaks_transaction(IntegrityError("INSERT", {}, Exception("UNIQUE constraint failed")))
+    False
+    """
+    refusals = (DataError, IntegrityError, NotSupportedError, ProgrammingError)
+    return isinstance(error, DBAPIError) and (error.connection_invalidated or not isinstance(error, refusals))

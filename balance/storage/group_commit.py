@@ -18,6 +18,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from balance.errors import NotReady, StorageError
+from balance.storage.failures import breaks_transaction
 from balance.types import check_int, check_number
 
 if TYPE_CHECKING:
@@ -140,8 +141,10 @@ class GroupCommit:
                     try:
                         with tx.savepoint():
                             results.append((future, fn(tx), None))
-                    except BaseException as error:  # noqa: BLE001 (whatever a caller's write raises is that caller's)
-                        results.append((future, None, error))
+                    except BaseException as error:
+                        if breaks_transaction(error):
+                            raise
+                        results.append((future, None, error))  # whatever else a caller's write raises is that caller's
         except BaseException as error:  # noqa: BLE001 (a commit that fails fails everyone in it, and the thread goes on)
             for _fn, future in batch:
                 future.set_exception(error)

@@ -21,6 +21,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    Text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -57,34 +58,46 @@ documents = Table(
     sqlite_with_rowid=False,
 )
 
+# A task's life in three tables, each written once and in the order of `seq`, so that every write but that of
+# the unique id is an append: what was submitted, what is not over, and what became of it.
 tasks = Table(
     "tasks",
     metadata,
-    Column("seq", _Seq, primary_key=True, autoincrement=True),
+    Column("seq", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=False),
     Column("task_id", String(512), nullable=False, unique=True),
-    Column("state", String(32), nullable=False),
-    Column("priority", Integer, nullable=False),
-    Column("tenant", String(512), nullable=False),
-    Column("spec", _Json),
+    Column("spec", Text, nullable=False),
+    Column("submitted_at", Float, nullable=False),
     Column("function_hash", String(128)),
     Column("call", LargeBinary),
-    Column("submitted_at", Float, nullable=False),
-    Column("started_at", Float),
-    Column("finished_at", Float),
+)
+
+#: The tasks that are not over: what a restarted scheduler reads, however many have been.
+open_tasks = Table(
+    "open_tasks",
+    metadata,
+    Column("seq", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=False),
+    Column("state", String(32), nullable=False),
+    Column("eligible_at", Float),
+    Column("progress", Text),
+)
+
+#: The last column may be large; SQLite and PostgreSQL read it only where it is asked for.
+task_ends = Table(
+    "task_ends",
+    metadata,
+    Column("seq", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=False),
+    Column("state", String(32), nullable=False),
     Column("attempt", Integer, nullable=False),
+    Column("eligible_at", Float),
+    Column("started_at", Float),
+    Column("finished_at", Float, nullable=False),
     Column("node", String(512)),
-    Column("outcome", _Json),
-    Column("result", LargeBinary),
+    Column("run_s", Float),
+    Column("progress", Text),
+    Column("output", Text),
+    Column("value", LargeBinary),
 )
-Index("tasks_by_state", tasks.c.state)
-# Recovery reads what is unfinished: a partial index keeps that independent of how much has finished.
-Index(
-    "tasks_unfinished",
-    tasks.c.seq,
-    sqlite_where=tasks.c.finished_at.is_(None),
-    postgresql_where=tasks.c.finished_at.is_(None),
-)
-Index("tasks_by_finish", tasks.c.finished_at)
+Index("task_ends_by_finish", task_ends.c.finished_at)
 
 functions = Table(
     "functions",

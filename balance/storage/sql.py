@@ -6,24 +6,33 @@ SQLite's bound on parameters.  It knows no table.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from itertools import chain
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import StatementError
 
 from balance.errors import InvalidValue, StorageError
+from balance.storage.failures import breaks_transaction
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     from sqlalchemy import Connection, CursorResult, Executable
 
     from balance.clock import Clock
 
+T = TypeVar("T")
+
 #: Ids in one ``IN (...)``: well under SQLite's 32,766 parameters, large enough to amortise the statement.
 IDS_PER_STATEMENT = 2000
+
+#: With up to 31 values a row within SQLite's 32,766 parameters.
+ROWS_PER_STATEMENT = 1024
+_SIZES = tuple(1 << power for power in range(10, -1, -1))  # few texts, so that the driver has them all prepared
+assert _SIZES[0] == ROWS_PER_STATEMENT
 
 
 class Sql:
@@ -39,12 +48,14 @@ class Sql:
         False for a reading transaction: every write then raises `StorageError`.
     """
 
-    __slots__ = ("_connection", "_insert", "_writable", "clock")
+    __slots__ = ("_connection", "_insert", "_mark", "_writable", "clock")
 
     def __init__(self, connection: Connection, clock: Clock, writable: bool) -> None:
         self._connection = connection
         self._writable = writable
-        self._insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+        on_postgres = connection.dialect.name == "postgresql"
+        self._insert = postgresql.insert if on_postgres else sqlite.insert
+        self._mark = "%s" if on_postgres else "?"
         self.clock = clock
 
     def read(self, statement: Executable) -> CursorResult[*tuple[Any, ...]]:
@@ -60,7 +71,7 @@ class Sql:
     ) -> CursorResult[*tuple[Any, ...]]:
         """Run a statement that changes rows, once for each of `rows` where given."""
         if not self._writable:
-            raise StorageError("this transaction only reads; take one that writes: store.transaction(fence)")
+            raise _only_reads()
         try:
             return self._connection.execute(statement, rows) if rows is not None else self.read(statement)
         except StatementError as error:
@@ -68,13 +79,84 @@ class Sql:
                 raise InvalidValue("a stored value", str(error.orig), "JSON types only") from None
             raise
 
+    def bulk(self, head: str, rows: Sequence[tuple[Any, ...]], tail: str = "") -> int:
+        """Run ``head (…), (…), … tail`` with the values of all rows, in their order, in as few statements as it takes.
+
+        A third less work than ``executemany``, which takes Python's lock anew for every row, and on PostgreSQL one
+        round trip in place of many.
+
+        Parameters
+        ----------
+        head, tail : str
+            What stands before and after the values.
+        rows : sequence of tuple
+            Of one length, of what the driver takes (no conversion is made).
+
+        Returns
+        -------
+        int
+            How many rows were changed.
+        """
+        if not self._writable:
+            raise _only_reads()
+        changed = done = 0
+        for size in _SIZES:
+            while len(rows) - done >= size:
+                some = rows[done : done + size]
+                values = some[0] if size == 1 else tuple(chain.from_iterable(some))
+                statement = _bulk_statement(head, tail, len(some[0]), size, self._mark)
+                changed += self._connection.exec_driver_sql(statement, values).rowcount
+                done += size
+        return changed
+
     def insert(self, table: Table) -> Any:
         """Return an insert that knows ``on_conflict_do_nothing`` and ``on_conflict_do_update``."""
         return self._insert(table)
 
-    def savepoint(self) -> AbstractContextManager[Any]:
-        """Return a context: what fails inside it is undone alone, and the transaction goes on."""
-        return self._connection.begin_nested()
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """Open a block: what fails inside it is undone alone, and the transaction goes on."""
+        # SQLAlchemy's own begin_nested costs 0.1 ms, five times as much.
+        execute = self._connection.exec_driver_sql
+        execute("SAVEPOINT balance")  # of several with one name, the innermost is meant
+        try:
+            yield
+        except BaseException as error:
+            if not breaks_transaction(error):
+                execute("ROLLBACK TO SAVEPOINT balance")
+                execute("RELEASE SAVEPOINT balance")
+            raise
+        execute("RELEASE SAVEPOINT balance")
+
+    def write_apart(self, write: Callable[[Sequence[T]], None], rows: Sequence[T]) -> list[tuple[T, Exception]]:
+        """Call ``write(rows)``; where that is refused, write each half apart, down to the rows that are at fault.
+
+        Returns
+        -------
+        list of (row, exception)
+            The rows that can't be written, and why.  A failure of the database itself is raised.
+        """
+        try:
+            with self.savepoint():
+                write(rows)
+        except Exception as error:
+            if breaks_transaction(error):
+                raise
+            if len(rows) == 1:
+                return [(rows[0], error)]
+            middle = len(rows) // 2
+            return self.write_apart(write, rows[:middle]) + self.write_apart(write, rows[middle:])
+        return []
+
+
+@lru_cache(maxsize=64)
+def _bulk_statement(head: str, tail: str, columns: int, rows: int, mark: str) -> str:
+    row = f"({', '.join([mark] * columns)})"
+    return f"{head} {', '.join([row] * rows)} {tail}"
+
+
+def _only_reads() -> StorageError:
+    return StorageError("this transaction only reads; take one that writes: store.transaction(fence)")
 
 
 def chunked(ids: Iterable[str], size: int = IDS_PER_STATEMENT) -> Iterator[list[str]]:

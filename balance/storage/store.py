@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, select
+from sqlalchemy import URL, Connection, Engine, bindparam, create_engine, event, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.pool import StaticPool
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from balance.clock import Clock
 
 _WRITES = "balance_writes"
+# The row stays locked until the commit: on PostgreSQL by FOR SHARE, on SQLite by BEGIN IMMEDIATE.
+_EPOCH = select(owners.c.epoch).where(owners.c.owner == bindparam("owner")).with_for_update(read=True)
 # Built once (json.dumps with options builds one for every value); NaN is no JSON and is refused.
 _as_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
@@ -198,9 +200,7 @@ class Store:
             yield Transaction(Sql(connection, self._clock, writable=True))
 
     def _check_epoch(self, connection: Connection, fence: Fence) -> None:
-        # The row stays locked until the commit: on PostgreSQL by FOR SHARE, on SQLite by BEGIN IMMEDIATE.
-        query = select(owners.c.epoch).where(owners.c.owner == fence.owner).with_for_update(read=True)
-        epoch = connection.execute(query).scalar_one_or_none()
+        epoch = connection.execute(_EPOCH, {"owner": fence.owner}).scalar_one_or_none()
         if epoch != fence.epoch:
             now = "nobody" if epoch is None else epoch
             raise StaleEpoch(

@@ -1,174 +1,224 @@
 """What the scheduler has to remember: every task, and the functions that they call.
 
-A task's row is written before the submission is acknowledged and carries all that a restarted scheduler
-needs to go on (`unfinished`).  Functions are kept once, by the hash of their pickle, however many tasks
-call them.
+A task is one row of ``tasks`` from its submission on, one of ``open_tasks`` until it is over, and one of
+``task_ends`` from then on.  None of them is looked up to be written: rows come with their number (`seq`),
+and thousands of them go in one statement.  Functions are kept once, by the hash of their pickle, however
+many tasks call them.
 
-Invariant: a row has a ``finished_at`` exactly if its state is one of `TERMINAL`.
+Invariant: a task that was added has a row in ``open_tasks`` or one in ``task_ends``, not in both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import bindparam, delete, exists, func, select, update
+from sqlalchemy import delete, exists, func, select
+from sqlalchemy.exc import IntegrityError
 
-from balance.errors import Conflict, UnknownId
-from balance.storage.schema import functions, tasks
-from balance.storage.sql import chunked, completed_row
-from balance.types import check_id, check_priority
+from balance.errors import Conflict
+from balance.storage.schema import functions, open_tasks, task_ends, tasks
+from balance.storage.sql import chunked
+from balance.types import check_id
 
 if TYPE_CHECKING:
     from balance.storage.sql import Sql
 
-#: States that a task never leaves.
-TERMINAL = frozenset({"completed", "failed", "cancelled", "timed_out", "denied", "upstream_failed"})
+#: ``(seq, task_id, spec, submitted_at, function_hash, call)``: a number that no other task has, the id, JSON
+#: text, POSIX seconds, the function's hash and the pickled arguments (or None, both).
+New = tuple[int, str, str, float, str | None, bytes | None]
+#: ``(seq, state, eligible_at, progress)``: the task's number, where it stands, since when it could run (POSIX
+#: seconds or None), and JSON text with whatever else has happened to it, or None.
+Open = tuple[int, str, float | None, str | None]
+#: ``(seq, state, attempt, eligible_at, started_at, finished_at, node, run_s, progress, output, value)``: how it
+#: ended, what it printed (text or None), and what it returned (bytes or None); times as above, `run_s` in seconds.
+End = tuple[
+    int,
+    str,
+    int,
+    float | None,
+    float | None,
+    float,
+    str | None,
+    float | None,
+    str | None,
+    str | None,
+    bytes | None,
+]
 
-_DEFAULTS: dict[str, Any] = {
-    "task_id": None,
-    "state": "queued",
-    "priority": 5,
-    "tenant": "default",
-    "spec": None,
-    "function_hash": None,
-    "call": None,
-    "submitted_at": None,
-    "started_at": None,
-    "finished_at": None,
-    "attempt": 0,
-    "node": None,
-    "outcome": None,
-    "result": None,
-}
+
+class Unfinished(NamedTuple):
+    """A task that is not over, as it was written."""
+
+    seq: int
+    task_id: str
+    spec: str
+    submitted_at: float
+    function_hash: str | None
+    call: bytes | None
+    state: str
+    eligible_at: float | None
+    progress: str | None
+
+
+class Finished(NamedTuple):
+    """A task that is over, without its call and its result."""
+
+    seq: int
+    task_id: str
+    spec: str
+    submitted_at: float
+    function_hash: str | None
+    state: str
+    attempt: int
+    eligible_at: float | None
+    started_at: float | None
+    finished_at: float
+    node: str | None
+    run_s: float | None
+    progress: str | None
+
+
+_SUBMITTED = tasks.c["seq", "task_id", "spec", "submitted_at", "function_hash"]
+_ENDED = task_ends.c["state", "attempt", "eligible_at", "started_at", "finished_at", "node", "run_s", "progress"]
+_UNFINISHED = select(*_SUBMITTED, tasks.c.call, *open_tasks.c["state", "eligible_at", "progress"]).join(
+    open_tasks, open_tasks.c.seq == tasks.c.seq
+)
+_FINISHED = select(*_SUBMITTED, *_ENDED).join(task_ends, task_ends.c.seq == tasks.c.seq)
+
+_ADD = "INSERT INTO tasks (seq, task_id, spec, submitted_at, function_hash, call) VALUES"
+_THE_SAME = "ON CONFLICT (seq) DO UPDATE SET spec = excluded.spec WHERE tasks.task_id = excluded.task_id"
+_OPEN = "INSERT INTO open_tasks (seq, state, eligible_at, progress) VALUES"
+_REOPEN = (
+    "ON CONFLICT (seq) DO UPDATE SET "
+    "state = excluded.state, eligible_at = excluded.eligible_at, progress = excluded.progress"
+)
+_END = (
+    "INSERT INTO task_ends "
+    "(seq, state, attempt, eligible_at, started_at, finished_at, node, run_s, progress, output, value) VALUES"
+)
+_ONCE = "ON CONFLICT (seq) DO NOTHING"
+_CLOSE = "DELETE FROM open_tasks WHERE seq IN (VALUES"
+
+
+class _Taken(Exception):
+    """A number stands for another id."""
 
 
 class TaskRecords:
     """The tasks, inside one transaction.
-
-    A row is a dict with ``task_id`` and any of ``state``, ``priority``, ``tenant``, ``spec`` (JSON),
-    ``function_hash``, ``call`` (bytes), ``submitted_at``, ``started_at``, ``finished_at`` (POSIX seconds),
-    ``attempt``, ``node``, ``outcome`` (JSON), ``result`` (bytes).
 
     Examples
     --------
     >>> from balance.storage import Store
     >>> store = Store()
     >>> with store.transaction(store.acquire("scheduler")) as tx:
-    ...     tx.tasks.insert([{"task_id": "a", "priority": 1}, {"task_id": "b"}])
-    ...     tx.tasks.update([{"task_id": "a", "state": "completed", "outcome": {"run_s": 0.2}}])
+    ...     tx.tasks.add([(1, "a", "{}", 10.0, None, None), (2, "b", "{}", 10.0, None, None)])
+    ...     tx.tasks.set_open([(1, "queued", 10.0, None), (2, "queued", 10.0, None)])
+    ...     tx.tasks.end([(1, "completed", 1, 10.0, 11.0, 11.2, "n1", 0.2, None, None, b"42")])
     >>> with store.reading() as tx:
-    ...     tx.tasks.counts_by_state(), [row["task_id"] for row in tx.tasks.unfinished()]
-    ({'completed': 1, 'queued': 1}, ['b'])
+    ...     tx.tasks.counts_by_state(), [row.task_id for row in tx.tasks.unfinished()], tx.tasks.result("a")
+    ({'completed': 1, 'queued': 1}, ['b'], b'42')
     """
 
     def __init__(self, sql: Sql) -> None:
         self._sql = sql
 
-    def insert(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Add tasks; all or none.
+    def add(self, rows: Sequence[New]) -> None:
+        """Add tasks; all or none.  One that was added before, with the same number and id, stays as it is.
 
         Raises
         ------
         Conflict
-            An id is there already, or twice among `rows`.
-        InvalidValue
-            An empty id, a priority that is none, a value that is not JSON, an unknown column.
+            A number stands for another id, an id is there under another number, or one comes twice.
         """
-        now = self._sql.clock.wall()
-        whole = [self._whole(row, now) for row in rows]
-        if not whole:
-            return
-        with self._sql.savepoint() as undo:
-            statement = self._sql.insert(tasks).on_conflict_do_nothing(index_elements=["task_id"])
-            complete = self._sql.write(statement, whole).rowcount == len(whole)
-            if not complete:
-                undo.rollback()
-        if not complete:  # which one it was is asked only now: a submission that succeeds pays nothing for it
-            raise self._conflict([row["task_id"] for row in whole])
+        try:
+            with self._sql.savepoint():
+                if self._sql.bulk(_ADD, rows, _THE_SAME) != len(rows):
+                    raise _Taken
+        except (IntegrityError, _Taken):
+            # Which one it was is asked only now: a submission that succeeds pays nothing for it.
+            raise self._conflict(rows) from None
 
-    def _whole(self, row: Mapping[str, Any], now: float) -> dict[str, Any]:
-        whole = completed_row(row, _DEFAULTS)
-        check_id("task_id", whole["task_id"])
-        check_priority(whole["priority"])
-        if whole["submitted_at"] is None:
-            whole["submitted_at"] = now
-        _stamp_finish(whole, now)
-        return whole
-
-    def _conflict(self, ids: list[str]) -> Conflict:
-        known = self._existing(ids)
-        for task_id in ids:
-            if task_id in known:
+    def _conflict(self, rows: Sequence[New]) -> Conflict:
+        known: dict[str, int] = {}
+        for some in chunked(row[1] for row in rows):
+            there = select(tasks.c.task_id, tasks.c.seq).where(tasks.c.task_id.in_(some))
+            known.update((row[0], row[1]) for row in self._sql.read(there))
+        for seq, task_id, *_ in rows:
+            if known.setdefault(task_id, seq) != seq:
                 return Conflict(f"there is a task {task_id!r} already; use an id once", task_id=task_id)
-            known.add(task_id)
-        raise AssertionError("rows were refused although no id is there twice")
+        return Conflict("there are tasks with these numbers already; read what is there before you add some")
 
-    def update(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Change the columns that each row names; several rows of one task are applied in their order.
+    def set_open(self, rows: Sequence[Open]) -> None:
+        """Note where tasks stand that are not over; each number at most once."""
+        self._sql.bulk(_OPEN, rows, _REOPEN)
 
-        A terminal ``state`` dates ``finished_at`` where the row does not; any other state clears it.
+    def end(self, rows: Sequence[End]) -> None:
+        """Note that tasks are over; each number at most once.  The first end of a task stays."""
+        self._sql.bulk(_END, rows, _ONCE)
+        self._sql.bulk(_CLOSE, [(row[0],) for row in rows], ")")
 
-        Raises
-        ------
-        UnknownId
-            No such task.
-        """
-        now = self._sql.clock.wall()
-        merged: dict[str, dict[str, Any]] = {}
-        for row in rows:
-            change = dict(row)
-            _stamp_finish(change, now)
-            merged.setdefault(check_id("task_id", change.pop("task_id", None)), {}).update(change)
-        by_columns: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-        for task_id, change in merged.items():
-            if change:
-                completed_row({"task_id": task_id, **change}, _DEFAULTS)
-                by_columns.setdefault(tuple(sorted(change)), []).append({**change, "the_task": task_id})
-        with self._sql.savepoint():
-            for columns, changes in by_columns.items():
-                statement = (
-                    update(tasks)
-                    .where(tasks.c.task_id == bindparam("the_task"))
-                    .values({column: bindparam(column) for column in columns})
-                )
-                if self._sql.write(statement, changes).rowcount != len(changes):
-                    raise self._unknown([change["the_task"] for change in changes])
+    def unfinished(self) -> list[Unfinished]:
+        """Return every task that is not over, in the order of submission."""
+        return [Unfinished(*row) for row in self._sql.read(_UNFINISHED.order_by(tasks.c.seq))]
 
-    def _unknown(self, ids: list[str]) -> UnknownId:
-        there = self._existing(ids)
-        missing = next(task_id for task_id in ids if task_id not in there)
-        return UnknownId("task", missing, self._sql.read(select(tasks.c.task_id).limit(1000)).scalars())
+    def finished(self, limit: int = 1000) -> list[Finished]:
+        """Return the tasks that finished last, newest first."""
+        newest = (task_ends.c.finished_at.desc(), task_ends.c.seq.desc())
+        return [Finished(*row) for row in self._sql.read(_FINISHED.order_by(*newest).limit(limit))]
 
-    def _existing(self, ids: list[str]) -> set[str]:
-        found: set[str] = set()
-        for some in chunked(ids):
-            found.update(self._sql.read(select(tasks.c.task_id).where(tasks.c.task_id.in_(some))).scalars())
+    def find(self, task_ids: Iterable[str]) -> list[Unfinished | Finished]:
+        """Return those of these tasks that there are, the finished ones first."""
+        found: list[Unfinished | Finished] = []
+        for some in chunked(task_ids):
+            these = tasks.c.task_id.in_(some)
+            found += [Finished(*row) for row in self._sql.read(_FINISHED.where(these).order_by(tasks.c.seq))]
+            found += [Unfinished(*row) for row in self._sql.read(_UNFINISHED.where(these).order_by(tasks.c.seq))]
         return found
 
-    def get(self, task_id: str) -> dict[str, Any] | None:
-        """Return the row with all its columns, or None."""
-        found = self._sql.rows(select(tasks).where(tasks.c.task_id == task_id))
-        return found[0] if found else None
+    def get(self, task_id: str) -> Unfinished | Finished | None:
+        """Return a task, or None; what it returned is to be had from `result`."""
+        return next(iter(self.find([task_id])), None)
 
-    def unfinished(self) -> list[dict[str, Any]]:
-        """Return every row that is not in a terminal state, in the order of submission."""
-        return self._sql.rows(select(tasks).where(tasks.c.finished_at.is_(None)).order_by(tasks.c.seq))
-
-    def finished(self, limit: int = 1000) -> list[dict[str, Any]]:
-        """Return the rows that finished last, newest first, without their blobs."""
-        light = [column for column in tasks.c if column.name not in ("call", "result")]
-        return self._sql.rows(
-            select(*light)
-            .where(tasks.c.finished_at.is_not(None))
-            .order_by(tasks.c.finished_at.desc(), tasks.c.seq.desc())
-            .limit(limit)
+    def results(self, task_ids: Iterable[str]) -> dict[str, tuple[bytes | None, str | None]]:
+        """Return, for those of these tasks that are over, what each returned (as handed in) and what it printed."""
+        query = select(tasks.c.task_id, task_ends.c.value, task_ends.c.output).join(
+            task_ends, task_ends.c.seq == tasks.c.seq
         )
+        return {
+            row[0]: (row[1], row[2])
+            for some in chunked(task_ids)
+            for row in self._sql.read(query.where(tasks.c.task_id.in_(some)))
+        }
+
+    def result(self, task_id: str) -> bytes | None:
+        """Return what a task that is over returned, as it was handed in; None if it is not over or returned nothing."""
+        return self.results([task_id]).get(task_id, (None, None))[0]
+
+    def calls(self, task_ids: Iterable[str]) -> dict[str, tuple[str | None, bytes | None]]:
+        """Return, for those of these tasks that there are, the function's hash and the pickled arguments."""
+        query = select(tasks.c.task_id, tasks.c.function_hash, tasks.c.call)
+        return {
+            row[0]: (row[1], row[2])
+            for some in chunked(task_ids)
+            for row in self._sql.read(query.where(tasks.c.task_id.in_(some)))
+        }
+
+    def latest(self) -> Unfinished | Finished | None:
+        """Return the task that was submitted last, or None."""
+        found = self._sql.read(select(tasks.c.task_id).order_by(tasks.c.seq.desc()).limit(1)).scalar()
+        return None if found is None else self.get(found)
 
     def counts_by_state(self) -> dict[str, int]:
-        """Return how many tasks are in each state, sorted by state."""
-        found = self._sql.read(select(tasks.c.state, func.count()).group_by(tasks.c.state).order_by(tasks.c.state))
-        return {state: int(count) for state, count in found}
+        """Return how many tasks are in each state, sorted by state; reads them all."""
+        found: dict[str, int] = {}
+        for table in (open_tasks, task_ends):
+            found.update(
+                (row[0], int(row[1]))
+                for row in self._sql.read(select(table.c.state, func.count()).group_by(table.c.state))
+            )
+        return dict(sorted(found.items()))
 
     def prune(self, before: float) -> int:
         """Forget tasks that finished before `before` (POSIX seconds), and functions that no task calls any more.
@@ -178,7 +228,9 @@ class TaskRecords:
         int
             How many tasks were forgotten.
         """
-        gone = self._sql.write(delete(tasks).where(tasks.c.finished_at < before)).rowcount
+        old = select(task_ends.c.seq).where(task_ends.c.finished_at < before)
+        self._sql.write(delete(tasks).where(tasks.c.seq.in_(old)))
+        gone = self._sql.write(delete(task_ends).where(task_ends.c.finished_at < before)).rowcount
         self._sql.write(delete(functions).where(~exists().where(tasks.c.function_hash == functions.c.hash)))
         return int(gone)
 
@@ -193,8 +245,3 @@ class TaskRecords:
         query = select(functions.c.hash, functions.c.blob)
         parts = [query] if hashes is None else [query.where(functions.c.hash.in_(some)) for some in chunked(hashes)]
         return {row.hash: bytes(row.blob) for part in parts for row in self._sql.read(part)}
-
-
-def _stamp_finish(row: dict[str, Any], now: float) -> None:
-    if "state" in row:
-        row["finished_at"] = (row.get("finished_at") or now) if row["state"] in TERMINAL else None

@@ -50,7 +50,8 @@ def test_a_transaction_that_raises_leaves_nothing(store):
     fence = store.acquire("me")
     with pytest.raises(ZeroDivisionError), store.transaction(fence) as tx:
         tx.put("c", "k", {"v": 1})
-        tx.tasks.insert([{"task_id": "t"}])
+        tx.tasks.add([(1, "t", "{}", 0.0, None, None)])
+        tx.tasks.set_open([(1, "queued", 0.0, None)])
         raise ZeroDivisionError
     with store.reading() as tx:
         assert tx.scan("c") == []
