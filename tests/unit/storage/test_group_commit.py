@@ -41,6 +41,13 @@ def put(n):
     return lambda tx: tx.put("c", f"{n:03}", {"n": n})
 
 
+def limit_pages(store, more):
+    """Let the database grow by so many pages: that is how SQLite plays a full disk."""
+    with store._engine.connect() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+        connection.exec_driver_sql(f"PRAGMA max_page_count={pages + more}")
+
+
 def test_writes_that_come_meanwhile_share_one_commit(store, commit):
     """Twenty callers behind a busy disk cost one commit, in their order."""
     held, release = gate(commit)
@@ -115,3 +122,27 @@ def test_a_taken_over_owner_is_told_by_every_future(store, commit):
     for n in range(2):
         assert isinstance(commit.submit(put(n)).exception(TIMEOUT_S), StaleEpoch)
     assert store.scan("c") == []
+
+
+def test_a_failure_of_the_database_fails_everyone_in_the_commit(tmp_path):
+    """SQLite undoes the whole transaction when the disk is full: the writes before that one are not acknowledged."""
+    store = Store(f"sqlite:///{tmp_path}/b.db")
+    commit = GroupCommit(store, store.acquire("batches"))
+    commit.submit(put(0)).result(TIMEOUT_S)
+    limit_pages(store, 2)
+    _held, release = gate(commit)
+    before, large, after = (
+        commit.submit(put(1)),
+        commit.submit(lambda tx: tx.put("c", "large", {"v": "x" * 100_000})),
+        commit.submit(put(2)),
+    )
+    release.set()
+    for future in (before, large, after):
+        with pytest.raises(StorageError, match="free some space"):
+            future.result(TIMEOUT_S)
+    assert [key for key, _body in store.scan("c")] == ["000"]
+    limit_pages(store, 1000)
+    commit.submit(put(3)).result(TIMEOUT_S)
+    assert [key for key, _body in store.scan("c")] == ["000", "003"]
+    commit.close(TIMEOUT_S)
+    store.close()
