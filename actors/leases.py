@@ -2,7 +2,8 @@
 
 The scheduler decides in microseconds on the capacity that the allocator told it; before a task starts,
 its node must be covered by leases, which Ray accounts for.  A lease is taken in whole cores, so that many
-small tasks share one, and given back when it has been idle for a while.
+small tasks share one, and given back when it has been idle for a while.  GPUs are leased one by one, exactly
+as much of each as tasks use of it: the rest of a device may be somebody else's.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,48 @@ IDLE_S = 2.0
 
 MEMORY_STEP_BYTES = 256 * 2**20
 """Memory is leased in multiples of this."""
+
+
+_DEVICE = "device "
+"""In here each GPU of a node is a resource of its own: which one matters, and the arithmetic is the same."""
+
+
+def on_devices(demand: Resources, devices: Sequence[int]) -> Resources:
+    """Return `demand` with its GPUs named one by one.
+
+    Examples
+    --------
+    >>> on_devices(Resources.demand(cpu=1, gpu=2), (0, 3)).custom
+    (('device 0', 1000), ('device 3', 1000))
+    >>> on_devices(Resources.demand(gpu=0.25), (1,)).custom
+    (('device 1', 250),)
+    """
+    if not devices:
+        return demand
+    each = min(demand.gpu_milli, MILLI)
+    named = tuple((f"{_DEVICE}{index}", each) for index in devices)
+    return Resources(demand.cpu_milli, demand.memory_bytes, 0, tuple(sorted(demand.custom + named)))
+
+
+def apart(amount: Resources) -> list[tuple[Resources, list[tuple[int, int]] | None]]:
+    """Return what to ask the allocator for: all but the devices, and each device with a request of its own.
+
+    The first device goes with the rest, so that most tasks need one lease.
+
+    Examples
+    --------
+    >>> both = on_devices(Resources.demand(cpu=1, gpu=2), (0, 1))
+    >>> [(part.to_dict(), devices) for part, devices in apart(both)]
+    [({'cpu': 1.0, 'memory': 0, 'gpu': 1.0}, [(0, 1000)]), ({'cpu': 0.0, 'memory': 0, 'gpu': 1.0}, [(1, 1000)])]
+    """
+    plain = tuple((name, much) for name, much in amount.custom if not name.startswith(_DEVICE))
+    rest = Resources(amount.cpu_milli, amount.memory_bytes, amount.gpu_milli, plain)
+    devices = [(int(name[len(_DEVICE) :]), much) for name, much in amount.custom if name.startswith(_DEVICE)]
+    if not devices:
+        return [(rest, None)]
+    first, *others = devices
+    with_first = Resources(rest.cpu_milli, rest.memory_bytes, rest.gpu_milli + first[1], plain)
+    return [(with_first, [first]), *((Resources(gpu_milli=device[1]), [device]) for device in others)]
 
 
 @dataclass(slots=True)
@@ -97,17 +140,17 @@ class Leases:
     def _node(self, node_id: str) -> _Node:
         return self._nodes.setdefault(node_id, _Node())
 
-    def cover_now(self, node_id: str, demand: Resources) -> bool:
-        """Cover `demand` where the leases that are held suffice; say whether they do."""
-        node = self._node(node_id)
+    def cover_now(self, node_id: str, demand: Resources, devices: Sequence[int] = ()) -> bool:
+        """Cover `demand`, on these devices, where the leases that are held suffice; say whether they do."""
+        node, demand = self._node(node_id), on_devices(demand, devices)
         if node.turn.locked() or not (node.used + demand).fits_in(node.held):
             return False
         node.used += demand
         return True
 
-    async def cover(self, node_id: str, demand: Resources) -> str:
-        """Make sure that a lease covers `demand` on this node; return an empty string, or why not."""
-        node = self._node(node_id)
+    async def cover(self, node_id: str, demand: Resources, devices: Sequence[int] = ()) -> str:
+        """Make sure that leases cover `demand`, on these devices; return an empty string, or why not."""
+        node, demand = self._node(node_id), on_devices(demand, devices)
         async with node.turn:
             lack = shortfall(node.used + demand, node.held)
             if lack:
@@ -125,23 +168,33 @@ class Leases:
         """Lease what lacks, rounded up where that can be had; return an empty string, or why not."""
         reason = ""
         for amount in dict.fromkeys((rounded(lack), lack)):
-            lease = f"{self.prefix}{next(self._numbers)}"
-            try:
-                answer = await ask("resource_allocator", "lease", node_id, amount.to_dict(), lease)
-            except Exception as error:
-                self._returning[lease] = None  # whether it was granted is not known
-                return f"the resource allocator did not answer: {error!r}"
-            if answer["status"] == "allocated":
-                self._node(node_id).add(lease, Resources.from_dict(answer))
-                return ""
-            reason = str(answer["reason"])
+            for part, devices in apart(amount):
+                reason = await self._lease(node_id, part, devices)
+                if reason:
+                    break
+            if not reason:
+                break
         return reason
 
-    def uncover(self, node_id: str, demand: Resources) -> None:
+    async def _lease(self, node_id: str, amount: Resources, devices: list[tuple[int, int]] | None) -> str:
+        """Take one lease; return an empty string, or why not."""
+        lease = f"{self.prefix}{next(self._numbers)}"
+        try:
+            answer = await ask("resource_allocator", "lease", node_id, amount.to_dict(), lease, devices)
+        except Exception as error:
+            self._returning[lease] = None  # whether it was granted is not known
+            return f"the resource allocator did not answer: {error!r}"
+        if answer["status"] != "allocated":
+            return str(answer["reason"])
+        given = Resources.from_dict(answer)
+        self._node(node_id).add(lease, on_devices(given, [index for index, _ in devices or ()]))
+        return ""
+
+    def uncover(self, node_id: str, demand: Resources, devices: Sequence[int] = ()) -> None:
         """Note that a task which was covered has ended."""
         node = self._nodes.get(node_id)
         if node is not None:
-            node.used -= demand
+            node.used -= on_devices(demand, devices)
 
     def recall(self, node_id: str | None = None) -> list[str]:
         """Give up every lease that no running task needs; return their ids, for the allocator to release.
@@ -182,7 +235,7 @@ class Leases:
     def to_dict(self) -> dict[str, Any]:
         """Return per node the ``leases``, what is ``held`` and what is ``used``."""
         return {
-            name: {"leases": len(node.leases), "held": node.held.to_dict(), "used": node.used.to_dict()}
+            name: {"leases": len(node.leases), "held": _summed(node.held), "used": _summed(node.used)}
             for name, node in sorted(self._nodes.items())
         }
 
@@ -195,3 +248,11 @@ def _spare(node: _Node) -> list[str]:
             kept -= amount
             spare.append(lease)
     return spare
+
+
+def _summed(amount: Resources) -> dict[str, Any]:
+    """Return an amount with its devices added up."""
+    total = NOTHING
+    for part, _devices in apart(amount):
+        total += part
+    return total.to_dict()

@@ -137,7 +137,9 @@ class Pool:
         self._under_way.add(run)
         self._runs.update(dict.fromkeys(run.task_ids, run))
         sent = None
-        if run.sendable() and (run.reservation is not None or self._leases.cover_now(run.node_id, run.demand)):
+        if run.sendable() and (
+            run.reservation is not None or self._leases.cover_now(run.node_id, run.demand, run.devices)
+        ):
             run.covered = run.reservation is None
             run.executor = self._crew.take_free(run.node_id, run.devices, run.functions)
             if run.executor is not None:
@@ -174,7 +176,7 @@ class Pool:
             ]
         refused = "" if run.node_id in self._crew else "its node is gone"
         if not refused and run.reservation is None and not run.covered:
-            refused = await self._leases.cover(run.node_id, run.demand)
+            refused = await self._leases.cover(run.node_id, run.demand, run.devices)
             run.covered = not refused
         if refused:
             return [
@@ -227,7 +229,7 @@ class Pool:
         if run.timer is not None:
             run.timer.cancel()
         if run.covered:
-            self._leases.uncover(run.node_id, run.demand)
+            self._leases.uncover(run.node_id, run.demand, run.devices)
         if run.executor is not None:
             self._crew.give_back(run.executor)
         if events:

@@ -23,6 +23,7 @@ class Allocator:
     def __init__(self, cores: float) -> None:
         self.free = cores
         self.held: dict[str, float] = {}
+        self.devices: list[tuple[int, int]] = []
         self.gate = asyncio.Event()
         self.gate.set()
         self.fails: BaseException | None = None
@@ -37,7 +38,8 @@ class Allocator:
         if self.fails is not None:
             raise self.fails
         if method == "lease":
-            _node, demand, name = args
+            _node, demand, name, devices = args
+            self.devices += devices or []
             if demand["cpu"] > self.free:
                 return {"status": "denied", "reason": f"only {self.free:g} cores are free"}
             self.free -= demand["cpu"]
@@ -174,5 +176,47 @@ def test_a_lost_node_leaves_no_debt(scenario: Any) -> None:
         assert leases.to_dict() == {}
         await leases.give_back_idle()
         assert allocator.held == {}
+
+    scenario(play)
+
+
+def test_devices_are_leased_one_by_one_and_exactly(scenario: Any) -> None:
+    """Each task's own devices are covered, as much of them as it uses; what is leased of one serves that one only."""
+
+    async def play(leases: Leases, allocator: Allocator) -> None:
+        quarter, both = Resources.demand(gpu=0.25), Resources.demand(gpu=2)
+        assert await leases.cover("n1", quarter, (1,)) == ""
+        assert allocator.devices == [(1, 250)]
+        assert not leases.cover_now("n1", quarter, (0,)), "of device 0 nothing is leased"
+        assert await leases.cover("n1", quarter, (1,)) == ""
+        leases.uncover("n1", quarter, (1,))
+        assert leases.cover_now("n1", quarter, (1,))
+        for _ in range(2):
+            leases.uncover("n1", quarter, (1,))
+        assert await leases.cover("n1", both, (0, 1)) == ""
+        assert sorted(allocator.devices[2:]) == [(0, 1000), (1, 500)]
+        assert leases.to_dict()["n1"]["held"]["gpu"] == leases.to_dict()["n1"]["used"]["gpu"] == 2.0
+        leases.uncover("n1", both, (0, 1))
+
+    scenario(play)
+
+
+def test_what_is_held_already_needs_no_waiting(scenario: Any) -> None:
+    """`cover_now` covers what the leases hold, nothing beyond, and nothing while they are about to change."""
+
+    async def play(leases: Leases, allocator: Allocator) -> None:
+        assert not leases.cover_now("n1", HALF)
+        assert await leases.cover("n1", HALF) == ""
+        assert leases.cover_now("n1", HALF) and not leases.cover_now("n1", HALF)
+        allocator.gate.clear()
+        waiting = asyncio.create_task(leases.cover("n1", HALF))
+        await asyncio.sleep(0)
+        leases.uncover("n1", HALF)
+        assert not leases.cover_now("n1", HALF), "it would overtake the one that waits"
+        allocator.gate.set()
+        assert await waiting == ""
+        assert leases.to_dict()["n1"]["used"]["cpu"] == 1.0
+        for _ in range(2):
+            leases.uncover("n1", HALF)
 
     scenario(play)

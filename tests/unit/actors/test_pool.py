@@ -99,17 +99,17 @@ class Leases:
         self.at_once = True
         self.covered = 0
 
-    def cover_now(self, _node: str, _demand: Resources) -> bool:
+    def cover_now(self, _node: str, _demand: Resources, _devices: tuple[int, ...]) -> bool:
         now = self.at_once and not self.refuses
         self.covered += now
         return now
 
-    async def cover(self, _node: str, _demand: Resources) -> str:
+    async def cover(self, _node: str, _demand: Resources, _devices: tuple[int, ...]) -> str:
         await asyncio.sleep(0)
         self.covered += not self.refuses
         return self.refuses
 
-    def uncover(self, _node: str, _demand: Resources) -> None:
+    def uncover(self, _node: str, _demand: Resources, _devices: tuple[int, ...]) -> None:
         self.covered -= 1
 
     def lose(self, _node: str) -> None:
