@@ -87,7 +87,7 @@ class Attempts:
             run_s = state.now - task.started_at
         elif task.chunk is not None:  # it may have waited for its turn
             task.started_at = max(task.started_at, state.now - run_s)
-        state.run_times.learn(task.spec.name, max(0.0, run_s))
+        state.run_times.learn(task.spec.name, max(0.0, run_s), task.spec.expected_run_s)
         if event.peak_memory_bytes is not None:
             state.memory_peaks.learn(task.spec.name, event.peak_memory_bytes)
         task.result = event.result

@@ -146,6 +146,7 @@ class Cycle:
             earmark = self._state.earmark_on(room)
             if earmark is None or _place(line) <= _place(earmark.line):
                 return True  # an earmark protects against those behind, not against those before
+            earmark.bring_forward(self._state.now, self._state.end_of)
             return self._over_by(earmark, task) or permits(earmark, room, task.shape)
 
         return permit

@@ -53,7 +53,7 @@ def test_backfill_uses_the_hole_without_delaying_the_reservation():
 
 
 def test_a_wrong_guess_can_not_starve_the_reservation():
-    """Tasks that claim one second and take ten are let in until the promised moment, once each place, then never."""
+    """Tasks that claim one second and take ten are believed no more once one was measured: none overtakes."""
     play = Play(("n1", room(cpu=2)))
     play.submit("l0", expected_run_s=1.0)
     play.submit("l1", expected_run_s=1.0)
@@ -70,7 +70,23 @@ def test_a_wrong_guess_can_not_starve_the_reservation():
             if line.startswith("start"):
                 order.append(line.split()[1])
                 running.append((order[-1], end + 10.0))
-    assert order.index("big") == 2, order
+    assert order.index("big") == 0, order
+
+
+def test_an_overestimate_can_not_starve_the_reservation():
+    """What ends long before it was expected to brings the promised moment forward."""
+    play = Play(("n1", room(cpu=2)))
+    play.submit("slow", expected_run_s=1000.0, name="slow")
+    play.submit("l0", expected_run_s=100.0, name="l0")
+    play.submit("big", need(cpu=2))
+    for number in range(1, 9):
+        play.submit(f"l{number}", expected_run_s=100.0, name=f"l{number}")
+    play.now = 10.0
+    assert play.finish("l0") == ["l0 completed", "start l1 on n1"]
+    play.now = 15.0
+    assert play.finish("slow") == ["slow completed"]
+    play.now = 20.0
+    assert play.finish("l1") == ["l1 completed", "start big on n1"]
 
 
 def test_what_runs_beyond_the_promised_moment_does_not_count_as_free_then():
