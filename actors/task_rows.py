@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
-from dataclasses import fields
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any
@@ -20,9 +21,10 @@ from balance.core.scheduler.spec import TaskSpec
 from balance.core.scheduler.states import State
 from balance.core.scheduler.task import Task, TaskImage
 from balance.storage.tasks import End, Finished, New, Open, Unfinished
-from balance.types import Resources
 
 log = logging.getLogger("balance.task_journal")
+
+_STATES = {str(state): state for state in State}
 
 SPECS_KEPT = 4096
 """For how many different specs, ids apart, the JSON is kept."""
@@ -112,9 +114,11 @@ def _end(task: Task, progress: str | None) -> End:
 
 @lru_cache(maxsize=SPECS_KEPT)
 def _spec_json(*values: Any) -> str:
-    spec = TaskSpec("task", **dict(zip(_SPEC_FIELDS, values, strict=True))).to_dict()
-    del spec["task_id"]
-    return _as_json(spec)
+    given = dict(zip(_SPEC_FIELDS, values, strict=True))
+    dependencies = given.pop("dependencies")
+    out = TaskSpec("any", **given).to_dict()
+    del out["task_id"]
+    return _as_json(out | {"dependencies": dependencies} if dependencies else out)
 
 
 def _progress(task: Task) -> str:
@@ -136,36 +140,45 @@ def _progress(task: Task) -> str:
     return _as_json(progress)
 
 
-@lru_cache(maxsize=SPECS_KEPT)
-def _spec_fields(text: str) -> dict[str, Any]:
-    """Return the constructor's arguments, `task_id` apart, as `TaskSpec.from_dict` would make them."""
-    return dict(zip(_SPEC_FIELDS, _spec_key(TaskSpec.from_dict({"task_id": "task", **json.loads(text)})), strict=True))
+def images_of(rows: Sequence[Unfinished | Finished], answers: Mapping[str, Answer] | None = None) -> list[TaskImage]:
+    """Read tasks back; of those that are over, those in `answers` have a result."""
+    alike: defaultdict[str, list[Unfinished | Finished]] = defaultdict(list)
+    for row in rows:
+        alike[row.spec].append(row)
+    images: list[TaskImage] = []
+    for text, group in alike.items():
+        specs = _specs(text, [row.task_id for row in group])
+        demand = specs[0].demand.to_dict()
+        for row, spec in zip(group, specs, strict=True):
+            given: dict[str, Any] = {"demand": demand, "priority": spec.priority}
+            if row.progress:
+                given |= _kept(row.progress)
+            state, seq, submitted_at, eligible_at = _STATES[row.state], row.seq, row.submitted_at, row.eligible_at
+            call: Call | None = None
+            if isinstance(row, Finished):
+                given |= {"attempt": row.attempt, "started_at": row.started_at, "finished_at": row.finished_at}
+                given |= {"node_id": row.node, "result": answers.get(row.task_id) if answers else None}
+            elif row.function_hash is not None and row.call is not None:
+                call = Call(row.function_hash, row.call, spec.name)
+            images.append(
+                TaskImage(spec, call, state, seq, submitted_at=submitted_at, eligible_at=eligible_at, **given)
+            )
+    return images
 
 
-def image_of(row: Unfinished | Finished, answer: Answer | None = None) -> TaskImage:
-    """Read a task back; one that is over has its result only where it is given."""
-    given = _spec_fields(row.spec)
-    spec = TaskSpec(row.task_id, **given)
-    kept: dict[str, Any] = json.loads(row.progress) if row.progress else {}
+def _specs(text: str, task_ids: Sequence[str]) -> list[TaskSpec]:
+    given = json.loads(text)
+    dependencies = tuple(given.pop("dependencies", ()))
+    template = TaskSpec.from_dict({"task_id": "any", **given})
+    if dependencies:  # of which one may well have the template's id
+        return [replace(template, task_id=task_id, dependencies=dependencies) for task_id in task_ids]
+    return TaskSpec.many(template, task_ids)
+
+
+def _kept(progress: str) -> dict[str, Any]:
+    kept: dict[str, Any] = json.loads(progress)
     if "devices" in kept:
         kept["devices"] = tuple((index, amount) for index, amount in kept["devices"])
     if "story" in kept:
         kept["story"] = tuple(kept["story"])
-    call = None
-    if isinstance(row, Finished):
-        kept.update(
-            attempt=row.attempt, started_at=row.started_at, finished_at=row.finished_at, node_id=row.node, result=answer
-        )
-    elif row.function_hash is not None and row.call is not None:
-        call = Call(row.function_hash, row.call, spec.name)
-    kept.setdefault("priority", spec.priority)
-    if "demand" not in kept:
-        kept["demand"] = _demand(spec.demand)
-    return TaskImage(
-        spec, call, State(row.state), row.seq, submitted_at=row.submitted_at, eligible_at=row.eligible_at, **kept
-    )
-
-
-@lru_cache(maxsize=SPECS_KEPT)
-def _demand(demand: Resources) -> dict[str, Any]:
-    return demand.to_dict()
+    return kept
