@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable
 from itertools import islice
 
-from balance.client.wire import Outcome
+from balance.client.wire import PlainOutcome
 
 KEPT_MAX = 100_000
 """How many outcomes wait for a client that does not fetch them; the oldest give way."""
@@ -36,23 +36,23 @@ class Ring:
     Examples
     --------
     >>> ring = Ring(kept_max=2)
-    >>> ring.add([Outcome("a", "completed"), Outcome("b", "completed")])
-    >>> [outcome.task_id for outcome in ring.after(0, limit=10)], ring.last
+    >>> ring.add([("a", "completed", b"1", None), ("b", "completed", b"2", None)])
+    >>> [outcome[0] for outcome in ring.after(0, limit=10)], ring.last
     (['a', 'b'], 2)
-    >>> ring.add([Outcome("c", "failed")])
-    >>> ring.lacks(0), ring.lacks(1), [outcome.task_id for outcome in ring.after(1, limit=10)]
+    >>> ring.add([("c", "failed", None, {})])
+    >>> ring.lacks(0), ring.lacks(1), [outcome[0] for outcome in ring.after(1, limit=10)]
     (True, False, ['b', 'c'])
     """
 
     def __init__(self, *, kept_max: int = KEPT_MAX, kept_bytes: int = KEPT_BYTES) -> None:
         self._kept_max = kept_max
         self._kept_bytes = kept_bytes
-        self._kept: deque[Outcome] = deque()
+        self._kept: deque[PlainOutcome] = deque()
         self._bytes = 0
         self.changed = asyncio.Event()
         self.last = 0
 
-    def add(self, outcomes: Iterable[Outcome]) -> None:
+    def add(self, outcomes: Iterable[PlainOutcome]) -> None:
         """Append outcomes; what exceeds the bounds is dropped, oldest first, and `lacks` tells."""
         before = len(self._kept)
         self._kept.extend(outcomes)
@@ -66,7 +66,7 @@ class Ring:
         """Say whether an outcome after number `after` has been dropped, or was never here."""
         return not self.last - len(self._kept) <= after <= self.last
 
-    def after(self, number: int, limit: int) -> list[Outcome]:
+    def after(self, number: int, limit: int) -> list[PlainOutcome]:
         """Drop what the client has, up to `number`, and return at most `limit` of what follows."""
         while self._kept and self.last - len(self._kept) < number:
             self._drop()
@@ -79,5 +79,6 @@ class Ring:
         self._bytes -= _weight(self._kept.popleft())
 
 
-def _weight(outcome: Outcome) -> int:
-    return len(outcome.value) if type(outcome.value) is bytes else 0
+def _weight(outcome: PlainOutcome) -> int:
+    value = outcome[2]
+    return len(value) if type(value) is bytes else 0

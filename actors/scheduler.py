@@ -21,7 +21,8 @@ from actors.function_store import FunctionStore
 from actors.leases import IDLE_S, Leases
 from actors.pool import Pool
 from actors.task_journal import TaskJournal
-from balance.client.wire import Answer, Bulk, Call, Function, Outcome
+from actors.task_list import list_tasks
+from balance.client.wire import Answer, Bulk, Call, Function, PlainOutcome
 from balance.core.scheduler import TaskScheduler
 from balance.core.scheduler.events import (
     CapacityChanged,
@@ -259,9 +260,9 @@ class SchedulerActor(Shell):
     async def tasks(
         self, state: str | None = None, tenant: str | None = None, name: str | None = None, limit: int = 100
     ) -> list[dict[str, Any]]:
-        """As `Desk.tasks`."""
+        """As `list_tasks`."""
         await self._ready.wait()
-        return await self.desk.tasks(state, tenant, name, limit)
+        return await list_tasks(self.scheduler, state=state, tenant=tenant, name=name, limit=limit)
 
     async def explain(self, task_id: str) -> dict[str, Any]:
         """As `TaskScheduler.explain`."""
@@ -282,7 +283,7 @@ class SchedulerActor(Shell):
         await self._ready.wait()
         return await self.desk.follow(client_id, ids)
 
-    async def results(self, ids: Sequence[str]) -> list[Outcome]:
+    async def results(self, ids: Sequence[str]) -> list[PlainOutcome]:
         """As `Desk.results`."""
         await self._ready.wait()
         return await self.desk.results(ids)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 from balance.client.packing import name_result, not_completed, unpack
-from balance.client.wire import Outcome
+from balance.client.wire import Outcome, PlainOutcome
 from balance.errors import BalanceError, InvalidValue, NotYet, UnknownId
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ class TaskFuture(Generic[T]):
     def __init__(self, task_id: str, book: Book) -> None:
         self.id = task_id
         self._book = book
-        self._end: Outcome | BalanceError | None = None
+        self._end: PlainOutcome | BalanceError | None = None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {self.state}>"
@@ -48,12 +48,12 @@ class TaskFuture(Generic[T]):
     def state(self) -> str:
         """How the task ended (see `balance.core.scheduler.states`); ``pending`` before, ``unknown`` if lost."""
         end = self._end
-        return "pending" if end is None else end.state if isinstance(end, Outcome) else "unknown"
+        return "pending" if end is None else end[1] if isinstance(end, tuple) else "unknown"
 
     @property
     def output(self) -> str:
         """What a completed task printed."""
-        detail = self._end.detail if isinstance(self._end, Outcome) else None
+        detail = self._end[3] if isinstance(self._end, tuple) else None
         return str((detail or {}).get("output", ""))
 
     def result(self, timeout: float | None = None) -> T:
@@ -84,15 +84,15 @@ class TaskFuture(Generic[T]):
 
     def _value(self) -> T:
         end = self._end
-        if isinstance(end, Outcome):
-            value: T = unpack(end)
+        if isinstance(end, tuple):
+            value: T = unpack(Outcome(*end))
             return value
         raise end if end is not None else NotYet(f"task {self.id!r} is not over")
 
     def _error(self) -> BalanceError | None:
         end = self._end
-        if isinstance(end, Outcome):
-            return None if end.state == "completed" else not_completed(end)
+        if isinstance(end, tuple):
+            return None if end[1] == "completed" else not_completed(Outcome(*end))
         return end
 
 
@@ -120,7 +120,7 @@ class Book:
     --------
     >>> book = Book()
     >>> (future,) = book.open(["a"])
-    >>> book.settle([Outcome("a", "cancelled", None, {"reason": "nobody wants it"})])
+    >>> book.settle([("a", "cancelled", None, {"reason": "nobody wants it"})])
     >>> future.exception()
     TaskCancelled("task 'a' is cancelled: nobody wants it")
     """
@@ -153,14 +153,14 @@ class Book:
         """Return the ids that are waited for."""
         return list(self._open)
 
-    def settle(self, outcomes: Iterable[Outcome]) -> None:
+    def settle(self, outcomes: Iterable[PlainOutcome]) -> None:
         """Take in how tasks ended; what nobody waits for is left out."""
         settled = []
         take = self._open.pop
         for outcome in outcomes:
-            future = take(outcome.task_id, None)
+            future = take(outcome[0], None)
             if future is not None:
-                future._end = outcome if outcome.state != "unknown" else UnknownId("task", outcome.task_id)
+                future._end = outcome if outcome[1] != "unknown" else UnknownId("task", outcome[0])
                 settled.append(future)
         self._tell(settled)
 

@@ -115,8 +115,8 @@ class Link:
 
 def results(ids: Sequence[str]) -> list[Outcome]:
     """Return how tasks ended, for the arguments of another one; called in executors."""
-    found: list[Outcome] = ray.get(ray.get_actor(SCHEDULER, namespace=NAMESPACE).results.remote(list(ids)))
-    return found
+    scheduler = ray.get_actor(SCHEDULER, namespace=NAMESPACE)
+    return [Outcome(*outcome) for outcome in ray.get(scheduler.results.remote(list(ids)))]
 
 
 def fetch(reference: Any) -> bytes:
