@@ -85,9 +85,9 @@ class MessagingActor(Shell):
 
     # -- the broker --------------------------------------------------------------------------------
 
-    async def broker_create_topic(self, topic: str, partitions: int = 1, **retention: Any) -> bool:
+    async def broker_create_topic(self, topic: str, partitions: int = 1, **how: Any) -> bool:
         """As `Broker.create_topic`."""
-        return await self.broker.create_topic(topic, partitions, **retention)
+        return await self.broker.create_topic(topic, partitions, **how)
 
     async def broker_topics(self) -> dict[str, int]:
         """As `Broker.topics`."""

@@ -28,13 +28,19 @@ class ActorBroker:
         self._reader = reader
 
     async def create_topic(
-        self, topic: str, partitions: int = 1, *, retention_bytes: int | None = None, retention_s: float | None = None
+        self,
+        topic: str,
+        partitions: int = 1,
+        *,
+        replication: int = 1,
+        retention_bytes: int | None = None,
+        retention_s: float | None = None,
     ) -> bool:
         """Create a topic; True if it was new."""
         return cast(
             bool,
             await self._handle.broker_create_topic.remote(
-                topic, partitions, retention_bytes=retention_bytes, retention_s=retention_s
+                topic, partitions, replication=replication, retention_bytes=retention_bytes, retention_s=retention_s
             ),
         )
 

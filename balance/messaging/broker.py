@@ -1,7 +1,7 @@
 """The port behind `KafkaService`: what a message broker has to do for Balance.
 
 Two brokers stand behind it, the embedded log of this package and Kafka; one test suite
-(``tests/unit/messaging/broker_suite.py``) holds for both.  The port is shaped after Kafka's own protocol:
+(``tests/integration/test_brokers.py``) holds for both.  The port is shaped after Kafka's own protocol:
 
 * **A poll changes nothing.**  The consumer says from which offsets it wants to read; the broker answers with
   records, and with the partitions that the member owns.  A lost or cancelled poll is simply made again, so the port
@@ -17,6 +17,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, runtime_checkable
+
+from balance.errors import InvalidValue
+
+#: The largest record that a broker takes: a message at its limit, wrapped as a dead letter, still fits.
+MAX_RECORD_BYTES = 4 * 2**20
 
 
 class Record(NamedTuple):
@@ -54,6 +59,14 @@ class Outgoing(NamedTuple):
     headers: dict[str, str]
 
 
+def check_record(record: Outgoing) -> None:
+    """Raise `InvalidValue` if a record is larger than a broker takes."""
+    key, value, headers = record
+    size = len(value) + len(key or b"") + sum(len(k) + len(v) for k, v in headers.items())
+    if size > MAX_RECORD_BYTES:
+        raise InvalidValue("record", f"{size} bytes", f"at most {MAX_RECORD_BYTES} bytes")
+
+
 @dataclass(frozen=True, slots=True)
 class Polled:
     """What a poll brought.
@@ -78,9 +91,18 @@ class Broker(Protocol):
     """What Balance asks of a message broker."""
 
     async def create_topic(
-        self, topic: str, partitions: int = 1, *, retention_bytes: int | None = None, retention_s: float | None = None
+        self,
+        topic: str,
+        partitions: int = 1,
+        *,
+        replication: int = 1,
+        retention_bytes: int | None = None,
+        retention_s: float | None = None,
     ) -> bool:
-        """Create `topic` and say whether it was new; one that exists is left as it is."""
+        """Create `topic` and say whether it was new; one that exists is left as it is.
+
+        `replication` copies are wished for; a broker that has fewer places makes fewer.
+        """
         ...
 
     async def topics(self) -> dict[str, int]:
@@ -114,6 +136,7 @@ class Broker(Protocol):
     ) -> Polled:
         """Join `group` or stay in it, and read from `positions` (partition to offset) on.
 
+        A first poll may have to wait until the others in the group have made room; who comes may get no partition yet.
         Returns at once when `generation` is not the group's (0 on the first call), or when there are records;
         otherwise waits up to `wait_s` seconds for either.  Partitions that are left out are not read: that is how a
         consumer pauses one.  A member that does not poll within the broker's session time is taken out of the group.

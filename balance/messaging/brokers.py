@@ -1,7 +1,7 @@
 """Which broker stands behind a URL, opened once in a process.
 
-The embedded log belongs to one owner, so everyone in this process who names the same directory shares one; it is
-closed when the last of them lets go.
+The embedded log belongs to one owner, and a connection to Kafka is worth sharing: everyone in this process who names
+the same URL shares one broker; it is closed when the last of them lets go.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from balance.messaging.broker import Broker
 from balance.messaging.log import EmbeddedLog
 
 _lock = threading.Lock()
-_open: dict[str, tuple[EmbeddedLog, int]] = {}
+_open: dict[str, tuple[Broker, int]] = {}
 
 
 def open_broker(url: str, *, clock: Clock | None = None) -> Broker:
@@ -24,40 +24,49 @@ def open_broker(url: str, *, clock: Clock | None = None) -> Broker:
     Parameters
     ----------
     url : str
-        ``embedded:///path/of/the/log``.
+        ``embedded:///path/of/the/log``, or ``kafka://host:9092[,host2][?option=value]`` (see
+        `balance.messaging.kafka.options`).
     clock : Clock, optional
-        For an embedded log that is not open yet.
+        For a broker that is not open yet.
 
     Raises
     ------
     ConfigurationError
-        No broker is known by that scheme.
+        No broker is known by that scheme, or the URL can't be used.
     StorageError
         Another process has the log open, or it can't be written.
     """
-    parts = urlsplit(url)
-    if parts.scheme != "embedded" or not parts.path:
-        raise ConfigurationError(
-            f"the broker URL is {url!r}; expected embedded:///PATH, or nothing for the log in the state directory",
-            url=url,
-        )
-    path = unquote(parts.path)
     with _lock:
-        log, users = _open.get(path, (None, 0))
-        if log is None:
-            log = EmbeddedLog(path, clock=clock)
-        _open[path] = (log, users + 1)
-        return log
+        broker, users = _open.get(url, (None, 0))
+        if broker is None:
+            broker = _made(url, clock)
+        _open[url] = (broker, users + 1)
+        return broker
 
 
 async def release_broker(broker: Broker) -> None:
     """Let go of a broker that `open_broker` gave; the last one to do so closes it."""
     with _lock:
-        path = next((p for p, (log, _) in _open.items() if log is broker), None)
-        if path is None:
+        url = next((u for u, (there, _) in _open.items() if there is broker), None)
+        if url is None:
             return
-        log, users = _open.pop(path)
+        _, users = _open.pop(url)
         if users > 1:
-            _open[path] = (log, users - 1)
+            _open[url] = (broker, users - 1)
             return
     await broker.close()
+
+
+def _made(url: str, clock: Clock | None) -> Broker:
+    parts = urlsplit(url)
+    if parts.scheme == "kafka":
+        from balance.messaging.kafka import KafkaBroker  # noqa: PLC0415 (who stays on the log never loads the client)
+
+        return KafkaBroker(url, clock=clock)
+    if parts.scheme == "embedded" and parts.path:
+        return EmbeddedLog(unquote(parts.path), clock=clock)
+    # Of a wrong URL only the scheme is repeated: the rest may hold a password.
+    raise ConfigurationError(
+        f"the broker URL begins with {parts.scheme + '://'!r}; expected kafka://HOST:PORT, embedded:///PATH, "
+        "or nothing for the log in the state directory"
+    )

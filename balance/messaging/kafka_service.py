@@ -138,7 +138,7 @@ class KafkaService:
         broker = self._connected()
         if topic in self._existing:
             return False
-        is_new = await broker.create_topic(check_topic(topic), partitions)
+        is_new = await broker.create_topic(check_topic(topic), partitions, replication=replication)
         self._existing.add(topic)
         return is_new
 

@@ -25,7 +25,7 @@ from balance.clock import Clock, SystemClock
 from balance.errors import InvalidValue, StorageError, UnknownId
 from balance.messaging import framing
 from balance.messaging.bell import Bell
-from balance.messaging.broker import Outgoing, Polled, Record
+from balance.messaging.broker import Outgoing, Polled, Record, check_record
 from balance.messaging.groups import ConsumerGroup
 from balance.messaging.offsets import OffsetBook
 from balance.messaging.partition import SEGMENT_BYTES, Body, PartitionLog, write_file_durably
@@ -33,8 +33,6 @@ from balance.messaging.topics import check_topic
 from balance.messaging.writer import Append, Call, LogWriter
 from balance.types import check_id, check_int, check_number
 
-#: The largest record that the log takes: a message at its limit, wrapped as a dead letter, still fits.
-MAX_RECORD_BYTES = 4 * 2**20
 MAX_PARTITIONS = 1_000
 MAX_TOPICS = 20_000
 #: A batch is checked as a whole; this keeps what a small read has to skip small.
@@ -129,10 +127,17 @@ class EmbeddedLog:
         return f"EmbeddedLog({str(self.directory)!r})"
 
     async def create_topic(
-        self, topic: str, partitions: int = 1, *, retention_bytes: int | None = None, retention_s: float | None = None
+        self,
+        topic: str,
+        partitions: int = 1,
+        *,
+        replication: int = 1,
+        retention_bytes: int | None = None,
+        retention_s: float | None = None,
     ) -> bool:
-        """Create `topic` (see `Broker`); retention defaults to 1 GiB and 7 days a partition."""
+        """Create `topic` (see `Broker`), one copy of it; retention defaults to 1 GiB and 7 days a partition."""
         check_topic(topic)
+        check_int("replication", replication, minimum=1)
         count = check_int("partitions", partitions, minimum=1)
         if count > MAX_PARTITIONS:
             raise InvalidValue("partitions", partitions, f"at most {MAX_PARTITIONS}")
@@ -164,11 +169,9 @@ class EmbeddedLog:
         there = self._topic(topic)
         grouped: dict[int, list[int]] = {}
         count = len(there.partitions)
-        for index, (key, value, headers) in enumerate(records):
-            size = len(value) + len(key or b"") + sum(len(k) + len(v) for k, v in headers.items())
-            if size > MAX_RECORD_BYTES:
-                raise InvalidValue("record", f"{size} bytes", f"at most {MAX_RECORD_BYTES} bytes")
-            number = there.turn % count if key is None else zlib.crc32(key) % count
+        for index, record in enumerate(records):
+            check_record(record)
+            number = there.turn % count if record.key is None else zlib.crc32(record.key) % count
             grouped.setdefault(number, []).append(index)
         there.turn += 1
         while (full_until := self._writer.full_until()) is not None:

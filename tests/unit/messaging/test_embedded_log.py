@@ -91,7 +91,7 @@ def test_segments_roll_and_retention_takes_whole_ones(tmp_path):
         await log.create_topic("t", retention_bytes=4_000)
         for number in range(100):
             await log.append("t", outgoing(f"{number:0>100}"))
-        _, _, records = await read(log, "t")
+        _, records = await read(log, "t", 1)
         assert records[-1].offset == 99
         assert records[0].offset > 50
         return records[0].offset
@@ -101,7 +101,7 @@ def test_segments_roll_and_retention_takes_whole_ones(tmp_path):
     assert 2 <= len(segments) <= 6
 
     async def again(log):
-        _, _, records = await read(log, "t")
+        _, records = await read(log, "t", 1)
         assert [r.offset for r in records] == list(range(first, 100))
         assert [int(r.value) for r in records] == list(range(first, 100))
 
@@ -117,7 +117,7 @@ def test_retention_by_age(tmp_path):
         for number in range(4):
             await log.append("t", outgoing(str(number)))
             clock.advance(50)
-        _, _, records = await read(log, "t")
+        _, records = await read(log, "t", 1)
         assert [r.value for r in records] == [b"1", b"2", b"3"]
 
     with_log(tmp_path, scenario, clock=clock, segment_bytes=1)
@@ -149,7 +149,7 @@ def test_damage_in_the_middle_is_never_delivered(tmp_path):
         data[40] ^= 1  # after recovery, as a failing disk would
         path.write_bytes(data)
         with pytest.raises(StorageError, match="damaged at byte 0"):
-            await read(log, "t")
+            await read(log, "t", 1)
 
     with_log(tmp_path, scenario)
 
@@ -199,7 +199,7 @@ def test_failed_write_acknowledges_nothing(tmp_path, monkeypatch):
             with pytest.raises(StorageError, match="No space left"):
                 await log.append("t", outgoing("lost"))
         await log.append("t", outgoing("after"))
-        _, _, records = await read(log, "t")
+        _, records = await read(log, "t", 1)
         assert [(r.offset, r.value) for r in records] == [(0, b"before"), (1, b"after")]
 
     with_log(tmp_path, scenario)
@@ -238,7 +238,7 @@ def test_leftover_of_an_older_write_is_cut_off(tmp_path):
     path.write_bytes(data + data[: len(data) // 3])
 
     async def check(log):
-        _, _, records = await read(log, "t")
+        _, records = await read(log, "t", 1)
         assert [r.value for r in records] == [b"a", b"b", b"c"]
 
     with_log(tmp_path, check)
@@ -325,7 +325,7 @@ def test_cancelled_append_is_whole_or_absent(tmp_path):
             sender.cancel()
             await asyncio.gather(sender, return_exceptions=True)
         await log.append("t", outgoing("end"))
-        _, _, records = await read(log, "t")
+        _, records = await read(log, "t", 1)
         counts = {}
         for record in records:
             counts[record.value] = counts.get(record.value, 0) + 1

@@ -1,0 +1,123 @@
+"""Sending to Kafka from asyncio: one idempotent producer and the thread that hears its acknowledgements.
+
+The client's own asyncio producer takes no headers and answers in a fifth of a second; the plain one answers at once,
+through callbacks in whatever thread polls it.  A send queues its records and is woken, once, by the last of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from balance.messaging.bell import Bell
+from balance.messaging.broker import Outgoing
+
+POLL_S = 0.5
+#: How long closing waits for what is on its way.
+FLUSH_S = 10.0
+
+logger = logging.getLogger(__name__)
+
+
+class _Sending:
+    """The records of one send: counts acknowledgements in the producer's thread, resolves the future at the last."""
+
+    __slots__ = ("_left", "_loop", "error", "future", "offsets")
+
+    def __init__(self, records: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._left = records
+        self.future: asyncio.Future[None] = self._loop.create_future()
+        self.error: KafkaError | None = None
+        self.offsets: dict[int, list[int]] = {}
+
+    def delivered(self, error: KafkaError | None, message: Message) -> None:
+        """Note one acknowledgement."""
+        if error is not None:
+            self.error = error
+        else:
+            self.offsets.setdefault(message.partition() or 0, []).append(message.offset() or 0)
+        self._left -= 1
+        if not self._left:
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self._loop.call_soon_threadsafe(self._resolve)
+
+    def _resolve(self) -> None:
+        if not self.future.done():  # the sender may have been cancelled
+            self.future.set_result(None)
+
+
+class KafkaSender:
+    """A producer; `send` may be called from any event loop.
+
+    Parameters
+    ----------
+    properties : mapping
+        librdkafka properties, see `KafkaOptions.producer`.
+    """
+
+    def __init__(self, properties: Mapping[str, Any]) -> None:
+        self._producer = Producer(dict(properties), logger=logger)
+        self._room = Bell()
+        self._closing = threading.Event()
+        self.is_broken = False
+        self._thread = threading.Thread(target=self._run, name="balance-kafka-sender", daemon=True)
+        self._thread.start()
+
+    async def send(self, topic: str, records: Sequence[Outgoing], partitions: Sequence[int]) -> list[tuple[int, int]]:
+        """Append `records` to the given partitions; return the partition and offset of each, in order.
+
+        Raises
+        ------
+        KafkaException
+            At least one of them was not acknowledged.
+        """
+        sending = _Sending(len(records))
+        produce, delivered = self._producer.produce, sending.delivered
+        try:
+            for (key, value, headers), partition in zip(records, partitions, strict=True):
+                options: dict[str, Any] = {"headers": headers} if headers else {}
+                while True:
+                    try:
+                        produce(topic, value, key, partition, delivered, **options)
+                        break
+                    except BufferError:
+                        await self._wait_for_room()
+        except KafkaException as error:
+            self._note(error.args[0])
+            raise
+        await sending.future
+        if sending.error is not None:
+            self._note(sending.error)
+            raise KafkaException(sending.error)
+        # An idempotent producer keeps the order within a partition, so offsets in order belong to records in order.
+        ordered = {number: iter(sorted(offsets)) for number, offsets in sending.offsets.items()}
+        return [(number, next(ordered[number])) for number in partitions]
+
+    def close(self) -> None:
+        """Send what is on its way and end the thread; what can't be sent in time fails.  Safe to call twice."""
+        self._closing.set()
+        self._thread.join()
+
+    def _note(self, error: KafkaError) -> None:
+        # After a fatal error (its producer id is gone, say) a producer refuses everything: another has to take over.
+        self.is_broken = self.is_broken or error.fatal()
+
+    async def _wait_for_room(self) -> None:
+        with self._room.listening() as rung, suppress(TimeoutError):
+            async with asyncio.timeout(POLL_S):
+                await rung.wait()
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            if self._producer.poll(POLL_S):
+                self._room.ring()
+        if self._producer.flush(FLUSH_S):
+            self._producer.purge()
+            self._producer.flush(FLUSH_S)
