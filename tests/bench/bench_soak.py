@@ -55,7 +55,7 @@ def report(found: dict[str, Any], machine: Machine) -> Report:
 def measure(kills: int, tasks: int, seed: int) -> dict[str, Any]:
     """Run one soak in a process of its own."""
     print(f"{kills} kills during {tasks} tasks ...", file=sys.stderr, flush=True)
-    [found] = visit("soak", {"kills": kills, "tasks": tasks, "seed": seed}, timeout_s=LIMIT_S)
+    [found] = visit("soak_balance", {"kills": kills, "tasks": tasks, "seed": seed}, timeout_s=LIMIT_S)
     return found
 
 
