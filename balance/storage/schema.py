@@ -1,10 +1,11 @@
 """The tables of the durable state, in SQL that SQLite and PostgreSQL both speak.
 
 Every table has one writer (an *owner* with an epoch, see `balance.storage.fence`), apart from
-``owners`` and ``meta``.  Times are POSIX seconds.  JSON columns hold JSON values only, blobs hold what
+``owners``.  Times are POSIX seconds.  JSON columns hold JSON values only, blobs hold what
 Balance itself pickled and never what came in a message.
 
-It does not migrate: a database of another `SCHEMA_VERSION` is refused with what to do.
+A change of a table is a revision in `balance.storage.migrations` as well; a test holds that both come to the
+same.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-#: Raised whenever a table changes in a way that older code cannot read.
-SCHEMA_VERSION = 1
+#: The revision in `balance.storage.migrations` that comes to these tables.
+REVISION = "0001"
 
 metadata = MetaData()
 
@@ -34,9 +35,6 @@ metadata = MetaData()
 _Seq = BigInteger().with_variant(Integer(), "sqlite")
 # none_as_null: a missing outcome is SQL NULL, so that "no outcome yet" can be asked for in SQL.
 _Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
-
-#: Facts about the database itself: its schema version.
-meta = Table("meta", metadata, Column("name", String(64), primary_key=True), Column("value", Integer, nullable=False))
 
 #: Who may write: the highest epoch given out for each owner.
 owners = Table(
@@ -63,7 +61,7 @@ documents = Table(
 tasks = Table(
     "tasks",
     metadata,
-    Column("seq", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=False),
+    Column("seq", _Seq, primary_key=True, autoincrement=False),
     Column("task_id", String(512), nullable=False, unique=True),
     Column("spec", Text, nullable=False),
     Column("submitted_at", Float, nullable=False),
@@ -75,7 +73,7 @@ tasks = Table(
 open_tasks = Table(
     "open_tasks",
     metadata,
-    Column("seq", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=False),
+    Column("seq", _Seq, primary_key=True, autoincrement=False),
     Column("state", String(32), nullable=False),
     Column("eligible_at", Float),
     Column("progress", Text),
@@ -85,7 +83,7 @@ open_tasks = Table(
 task_ends = Table(
     "task_ends",
     metadata,
-    Column("seq", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=False),
+    Column("seq", _Seq, primary_key=True, autoincrement=False),
     Column("state", String(32), nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("eligible_at", Float),

@@ -10,7 +10,7 @@ Invariants
   between the check and the commit.
 * In one process a write waits for the write before it; between processes SQLite's own lock does that.
 
-It does not migrate schemas and does not share one object between processes: each process opens its own.
+It does not share one object between processes: each process opens its own.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ from balance.defaults import default
 from balance.errors import ConfigurationError, NotReady, StaleEpoch, StorageError
 from balance.storage.failures import explained
 from balance.storage.fence import Fence
-from balance.storage.schema import SCHEMA_VERSION, meta, metadata, owners
+from balance.storage.schema import REVISION, owners
 from balance.storage.sql import Sql
 from balance.storage.transaction import Transaction
+from balance.storage.upgrade import prepare, revision_of
 from balance.types import check_id, check_number
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Store:
     ConfigurationError
         The URL can't be read or names a database that Balance does not know.
     StorageError
-        The database can't be opened, or is of another schema version; the message says what to do.
+        The database can't be opened, or a newer Balance wrote it; the message says what to do.
 
     Examples
     --------
@@ -127,21 +128,12 @@ class Store:
             ) from None
 
     def _prepare(self) -> None:
-        with explained(self.where), self._connected(writes=True) as connection, connection.begin():
-            metadata.create_all(connection)
-            sql = Sql(connection, self._clock, writable=True)
-            sql.write(
-                sql.insert(meta).values(name="schema_version", value=SCHEMA_VERSION).on_conflict_do_nothing(),
-            )
-            found = sql.read(select(meta.c.value).where(meta.c.name == "schema_version")).scalar_one()
-        if found != SCHEMA_VERSION:
-            raise StorageError(
-                f"the store {self.where} has schema version {found}, this Balance needs {SCHEMA_VERSION}; "
-                "run the Balance that wrote it, or name another store",
-                store=self.where,
-                found=found,
-                expected=SCHEMA_VERSION,
-            )
+        with explained(self.where):
+            with self._connected(writes=False) as connection, connection.begin():
+                ready = revision_of(connection) == REVISION
+            if not ready:
+                with self._connected(writes=True) as connection, connection.begin():
+                    prepare(connection, self.where)
 
     @contextmanager
     def _connected(self, *, writes: bool) -> Iterator[Connection]:

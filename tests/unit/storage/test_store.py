@@ -219,18 +219,6 @@ def test_a_full_disk(tmp_path):
     store.close()
 
 
-def test_a_store_of_another_version_is_refused(tmp_path):
-    """An unknown schema is never written to."""
-    path = tmp_path / "b.db"
-    Store(f"sqlite:///{path}").close()
-    raw = sqlite3.connect(path)
-    raw.execute("UPDATE meta SET value = 99")
-    raw.commit()
-    raw.close()
-    with pytest.raises(StorageError, match="schema version 99"):
-        Store(f"sqlite:///{path}")
-
-
 @pytest.mark.parametrize("url", ["", "nonsense", "oracle://x", "mysql://u@h/d", "no-such-db://x"])
 def test_a_url_that_names_no_store(url):
     """The message shows what a URL looks like."""

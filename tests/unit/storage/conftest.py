@@ -1,0 +1,6 @@
+import pytest
+
+
+@pytest.fixture
+def empty_url(tmp_path):
+    return f"sqlite:///{tmp_path}/empty.db"
