@@ -74,6 +74,7 @@ class EngineMachine(RuleBasedStateMachine):
     """Plays shell, cluster and users; keeps its own book of what runs."""
 
     policy = POLICY
+    node = Resources.capacity(cpu=4, memory=4 * GIB, gpu=2)
     run_s: float | None = None
 
     def __init__(self) -> None:
@@ -126,7 +127,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     def join(self, node_id: str) -> None:
         self.nodes.add(node_id)
-        self.tell(NodeJoined(node_id, Resources.capacity(cpu=4, memory=4 * GIB, gpu=2)))
+        self.tell(NodeJoined(node_id, self.node))
 
     # ---------------------------------------------------------------- users
 
@@ -178,6 +179,32 @@ class EngineMachine(RuleBasedStateMachine):
         )
         self.submitted.append(task_id)
         self.tell(TaskSubmitted(spec))
+
+    @rule(
+        count=st.integers(3, 12),
+        demand=st.sampled_from(DEMANDS[:5]),
+        tenant=st.sampled_from(["default", "small", "capped"]),
+        priorities=st.lists(st.integers(1, 5), min_size=12, max_size=12),
+        preemptible=st.booleans(),
+        deadline=st.sampled_from([None, None, 6.0]),
+    )
+    def submit_alike(  # noqa: PLR0917 (as above)
+        self, count, demand, tenant, priorities, preemptible, deadline
+    ) -> None:
+        """Many of one line at once: what chunks are made of."""
+        specs = [
+            TaskSpec(
+                f"t{len(self.submitted) + n}",
+                demand=demand,
+                tenant=tenant,
+                priority=priorities[n],
+                preemptible=preemptible,
+                deadline=None if deadline is None else self.now + deadline,
+            )
+            for n in range(count)
+        ]
+        self.submitted += [spec.task_id for spec in specs]
+        self.tell(*map(TaskSubmitted, specs))
 
     @rule(
         size=st.integers(1, 3),
@@ -361,16 +388,22 @@ def _acts(out: list[Instruction]) -> list[Instruction]:
     return [instruction for instruction in out if isinstance(instruction, kinds)]
 
 
-EngineMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+EngineMachine.TestCase.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
 TestEngineMachine = EngineMachine.TestCase
 
 
 class ChunkMachine(EngineMachine):
-    """The same with chunks, of tasks that are said to be over in no time, in any order."""
+    """The same with chunks, on nodes that are soon full: of tasks that are said to be over in no time, in any order."""
 
     policy = replace(POLICY, chunk_s=5.0, chunk_max=4)
+    node = Resources.capacity(cpu=1, memory=GIB, gpu=1)
     run_s = 0.01
 
+    @initialize()
+    def begin(self) -> None:
+        self.engine.state.run_times.learn("task", self.run_s)
+        super().begin()
 
-ChunkMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+
+ChunkMachine.TestCase.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
 TestChunkMachine = ChunkMachine.TestCase

@@ -26,33 +26,33 @@ def check_submissions(state: EngineState, specs: Sequence[TaskSpec]) -> None:
     DependencyCycle
         The new tasks wait for one another in a circle.
     """
-    new = {spec.task_id: spec for spec in specs}
-    if len(new) != len(specs):
-        twice = next(task_id for task_id, number in Counter(spec.task_id for spec in specs).items() if number > 1)
+    ids = [spec.task_id for spec in specs]
+    new = set(ids)
+    if len(new) != len(ids):
+        twice = next(task_id for task_id, number in Counter(ids).items() if number > 1)
         raise Conflict(f"task {twice!r} is submitted twice at once", task_id=twice)
-    for spec in specs:
-        known = state.tasks.get(spec.task_id)
-        if known is not None:
-            raise Conflict(
-                f"task {spec.task_id!r} exists already and is {known.state}; choose another id",
-                task_id=spec.task_id,
-                state=str(known.state),
-            )
-        for dependency in spec.dependencies:
-            if dependency not in new and dependency not in state.tasks:
-                raise UnknownId("task", dependency, state.some_ids())
-    if any(spec.dependencies for spec in specs) and len(specs) > 1:
-        cycle = find_cycle({spec.task_id: [d for d in spec.dependencies if d in new] for spec in specs})
+    if not state.tasks.keys().isdisjoint(new):
+        known = state.tasks[next(task_id for task_id in ids if task_id in state.tasks)]
+        raise Conflict(
+            f"task {known.task_id!r} exists already and is {known.state}; choose another id",
+            task_id=known.task_id,
+            state=str(known.state),
+        )
+    bound = [spec for spec in specs if spec.dependencies]
+    for dependency in (dependency for spec in bound for dependency in spec.dependencies):
+        if dependency not in new and dependency not in state.tasks:
+            raise UnknownId("task", dependency, state.some_ids())
+    if bound and len(specs) > 1:
+        cycle = find_cycle({spec.task_id: [d for d in spec.dependencies if d in new] for spec in bound})
         if cycle is not None:
             raise DependencyCycle(cycle)
-    _check_gangs(state, specs)
+    _check_gangs(state, [spec for spec in specs if spec.gang_id is not None])
 
 
 def _check_gangs(state: EngineState, specs: Sequence[TaskSpec]) -> None:
     newcomers: dict[str, list[TaskSpec]] = {}
     for spec in specs:
-        if spec.gang_id is not None:
-            newcomers.setdefault(spec.gang_id, []).append(spec)
+        newcomers.setdefault(spec.gang_id or "", []).append(spec)
     for gang_id, members in newcomers.items():
         first = members[0]
         if any((spec.gang_size, spec.tenant) != (first.gang_size, first.tenant) for spec in members):

@@ -25,6 +25,7 @@ from balance.errors import InvalidTransition
 from balance.types import Resources
 
 AttemptEvent = TaskStarted | TaskFinished | TaskFailed | TaskStopped | TaskReturned | StartRefused
+ATTEMPT_EVENTS = frozenset(AttemptEvent.__args__)
 
 _EXPONENT_MAX = 62
 
@@ -53,12 +54,15 @@ class Attempts:
         }
 
     def reported(self, event: AttemptEvent) -> None:
-        """Take in what an executor reports about an attempt."""
+        """Take in what an executor reports about an attempt; `Lifecycle.settle` is to follow, after several of them."""
         task = self._state.tasks.get(event.task_id)
         if task is None:
             return  # forgotten since: it was over
         if task.state is State.RUNNING and event.attempt == task.attempt:
-            self._handlers[type(event)](task, event)
+            kind = type(event)
+            if kind is not TaskFinished:
+                self._life.settle()
+            self._handlers[kind](task, event)
         elif event.attempt > task.attempt or event.attempt < 1:
             raise InvalidTransition(
                 task.task_id, task.state, f"{type(event).__name__} of attempt {event.attempt}", task.told()
@@ -71,6 +75,7 @@ class Attempts:
         for member in behind:
             if member is not task:
                 self._returned(member, TaskReturned(member.task_id, member.attempt, reason=reason))
+        self._life.settle()
 
     def _started(self, task: Task, _event: AttemptEvent) -> None:
         task.started_at = self._state.now

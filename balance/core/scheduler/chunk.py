@@ -65,9 +65,9 @@ class Chunk:
         return (task for task in self._tasks[self._first :] if task.chunk is self)
 
 
-def take_chunk(  # noqa: PLR0917 (all of it is looked at once)
-    line: Line, policy: SchedulingPolicy, run_times: RunTimes, slots: int, most: int, now: float
-) -> Chunk | None:
+def take_chunk(
+    line: Line, policy: SchedulingPolicy, run_times: RunTimes, slots: int, most: int
+) -> tuple[list[Task], float]:
     """Take the first tasks that may run as one chunk out of `line`.
 
     Parameters
@@ -80,26 +80,24 @@ def take_chunk(  # noqa: PLR0917 (all of it is looked at once)
         How many tasks of the line could run at the same time.
     most : int
         How many may be taken at most.
-    now : float
-        POSIX seconds.
 
     Returns
     -------
-    Chunk or None
-        Two members at least, in the order of the line, which its caller posts anew.  None if the first
-        has to run by itself; then the line is as it was.
+    tasks : list of Task
+        In the order of the line, which its caller posts anew; the first alone if it has to run by itself.
+    run_s : float
+        How many seconds they are expected to take together; 0 for one alone.
     """
     first = line.head()
     assert first is not None, "an empty line was posted"
     name = first.spec.name
     each_s = run_times.mean_s(name)
     most = min(most, policy.chunk_max, -(-len(line) // max(slots, 1)))
-    if most < 2 or each_s is None or 2 * each_s > policy.chunk_s or not _sociable(first):
-        return None
-    taken: list[Task] = []
-    total_s = 0.0
-    task: Task | None = first
-    while task is not None and len(taken) < most:
+    taken = [line.pop()]
+    if most < 2 or each_s is None or not _sociable(first):
+        return taken, 0.0
+    total_s = each_s
+    while len(taken) < most and (task := line.head()) is not None:
         spec = task.spec
         if spec.name != name:
             name = spec.name
@@ -110,8 +108,7 @@ def take_chunk(  # noqa: PLR0917 (all of it is looked at once)
             break
         total_s += each_s
         taken.append(line.pop())
-        task = line.head()
-    return Chunk(taken, now + total_s)
+    return taken, total_s
 
 
 def _sociable(task: Task) -> bool:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from balance.core.scheduler.backfill import Earmark, choose_room, choose_rooms, permits
-from balance.core.scheduler.chunk import take_chunk
+from balance.core.scheduler.chunk import Chunk, take_chunk
 from balance.core.scheduler.lifecycle import Lifecycle
 from balance.core.scheduler.lines import Line
 from balance.core.scheduler.preemption import choose_victims
@@ -103,7 +103,7 @@ class Cycle:
             passed.append(line)
             return False
         state.drop_earmark(line)
-        if chunked and line.gang is None:
+        if chunked and line.gang is None and state.earmark_on(places[0][1]) is None:
             self._start_chunk(line, places[0][1])
             return True
         # The same order and the same ledger as on trial: each start picks the devices that its trial picked.
@@ -169,17 +169,14 @@ class Cycle:
     def _start_chunk(self, line: Line, room: Room) -> None:
         """Start the first of `line` in `room`, and after it as many of the next as are short."""
         state = self._state
-        chunk = None
-        if state.earmark_on(room) is None:
-            slots = state.shares.slots(line.shape) + state.chunks[line.shape]
-            most = state.policy.running_max - state.counts[State.RUNNING]
-            chunk = take_chunk(line, state.policy, state.run_times, slots, most, state.now)
-        if chunk is not None:
-            self._lifecycle.start_chunk(line, chunk, room)
+        slots = state.shares.slots(line.shape) + state.chunks[line.shape]
+        most = state.policy.running_max - state.counts[State.RUNNING]
+        tasks, run_s = take_chunk(line, state.policy, state.run_times, slots, most)
+        state.repost(line)
+        if len(tasks) > 1:
+            self._lifecycle.start_chunk(Chunk(tasks, state.now + run_s), room)
         else:
-            head = line.head()
-            assert head is not None
-            self._start(head, room)
+            self._lifecycle.start(tasks[0], room)
 
     # ------------------------------------------------------------------ keeping room
 

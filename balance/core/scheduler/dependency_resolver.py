@@ -181,6 +181,10 @@ class DependencyResolver:
                     reached.append(dependent)
         return reached
 
+    def involves(self, task_id: str) -> bool:
+        """Say whether a task waits for others, or others for it."""
+        return task_id in self._prerequisites or task_id in self._dependents
+
     def forget(self, task_id: str) -> None:
         """Drop what is known of a task that is over; to its dependents it stays as met as it was."""
         for dependency in self._prerequisites.pop(task_id, ()):

@@ -4,7 +4,7 @@
 give the same commands, in a process, in a Ray actor and in a simulation (the design of dask's worker
 state machine).  Its parts, each a reader's page long:
 
-* `admission` what may enter; `lifecycle` what happens to a task, `attempts` to its attempts, `cluster`
+* `admission` and `intake` what may enter; `lifecycle` what happens to a task, `attempts` to its attempts, `cluster`
   to nodes;
 * `cycle` who starts next and where, out of `lines` (priority with aging), `fair_share` (tenants),
   `placement` over the `ledger` (devices), `backfill` (reservations), `preemption`, `gang`;
@@ -18,8 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from balance.core.scheduler import restore
-from balance.core.scheduler.admission import check_submissions
-from balance.core.scheduler.attempts import Attempts
+from balance.core.scheduler.attempts import ATTEMPT_EVENTS, Attempts
 from balance.core.scheduler.cluster import Cluster
 from balance.core.scheduler.cycle import Cycle
 from balance.core.scheduler.events import (
@@ -37,6 +36,7 @@ from balance.core.scheduler.events import (
     TaskSubmitted,
 )
 from balance.core.scheduler.instructions import Instruction, StopTask, WakeAt
+from balance.core.scheduler.intake import Intake
 from balance.core.scheduler.lifecycle import Lifecycle
 from balance.core.scheduler.placement import Score, strand_score
 from balance.core.scheduler.policy import SchedulingPolicy
@@ -78,12 +78,12 @@ class Engine:
     def __init__(self, *, policy: SchedulingPolicy | None = None, score: Score = strand_score) -> None:
         self.state = EngineState(policy or SchedulingPolicy(), score)
         self._lifecycle = Lifecycle(self.state)
+        self._intake = Intake(self.state, self._lifecycle)
         self._attempts = Attempts(self.state, self._lifecycle)
         self._cluster = Cluster(self.state, self._attempts)
         self._cycle = Cycle(self.state, self._lifecycle)
         self._wake_at: float | None = None
         self._handlers: dict[type[Event], Callable[..., None]] = {
-            TaskSubmitted: self._lifecycle.submitted,
             TaskCancelRequested: self._lifecycle.cancel,
             PriorityChanged: self._lifecycle.reprioritise,
             NodeJoined: self._cluster.joined,
@@ -126,21 +126,32 @@ class Engine:
         """
         state = self.state
         state.now = max(state.now, check_number("now", now))
-        submissions = [event.spec for event in events if type(event) is TaskSubmitted]
+        submissions = [event for event in events if type(event) is TaskSubmitted]
         if submissions:
-            check_submissions(state, submissions)
-        for event in events:
-            handler = self._handlers.get(type(event))
-            if handler is not None:
-                handler(event)
-            elif isinstance(event, Event):
-                self._attempts.reported(event)  # type: ignore[arg-type]
-            else:
-                raise InvalidValue("event", event, "an event of balance.core.scheduler.events")
+            self._intake.check(submissions)
+        if len(submissions) == len(events):
+            self._intake.submitted(submissions)
+        else:
+            for event in events:
+                self._take_in(event)
+        self._lifecycle.settle()
         while (due := state.timers.pop_due(state.now)) is not None:
             self._lifecycle.due(*due)
         self._cycle.run(starts)
         return self._taken()
+
+    def _take_in(self, event: Event) -> None:
+        kind = type(event)
+        if kind in ATTEMPT_EVENTS:
+            self._attempts.reported(event)  # type: ignore[arg-type]
+            return
+        self._lifecycle.settle()
+        if kind is TaskSubmitted:
+            self._intake.submitted([event])  # type: ignore[list-item]
+        elif kind in self._handlers:
+            self._handlers[kind](event)
+        else:
+            raise InvalidValue("event", event, "an event of balance.core.scheduler.events")
 
     def _taken(self) -> list[Instruction]:
         # A stop that was asked for and then overtaken, in this very call, by the attempt's end is dropped.

@@ -1,21 +1,15 @@
 """What happens to one task: how it moves from state to state, and what follows from it.
 
-`Attempts` decides what a report of an executor means; this carries it out, as it does for submissions,
-cancellations, changes of priority and what falls due.
+`Intake` takes tasks in and `Attempts` decides what a report of an executor means; this carries it out, as it
+does for cancellations, changes of priority and what falls due.
 """
 
 from __future__ import annotations
 
-from balance.core.scheduler.admission import denial
 from balance.core.scheduler.chunk import Chunk
-from balance.core.scheduler.events import (
-    PriorityChanged,
-    TaskCancelRequested,
-    TaskSubmitted,
-)
+from balance.core.scheduler.events import PriorityChanged, TaskCancelRequested
 from balance.core.scheduler.gang import Gang
 from balance.core.scheduler.instructions import FinishTask, StartChunk, StartTask, StopTask
-from balance.core.scheduler.lines import Line
 from balance.core.scheduler.room import Room
 from balance.core.scheduler.state import EngineState
 from balance.core.scheduler.states import State
@@ -37,25 +31,6 @@ class Lifecycle:
         self._state = state
 
     # ------------------------------------------------------------------ facts
-
-    def submitted(self, event: TaskSubmitted) -> None:
-        """Take in a task that `check_submissions` has let pass."""
-        state, spec = self._state, event.spec
-        state.seq += 1
-        task = Task(spec, event.call, state.shape(spec.demand, spec.reservation), state.seq, state.now)
-        state.tasks[spec.task_id] = task
-        state.count(task, 1)
-        state.changed[spec.task_id] = task
-        if spec.deadline is not None:
-            state.timers.add(spec.deadline, Due.DEADLINE, task)
-        gang = self._join_gang(task)
-        refusal = denial(state, task.shape, spec.tenant)
-        if refusal is not None:
-            self.finish(task, State.DENIED, str(refusal["reason"]), error=refusal)
-        elif gang is not None and gang.failed_by is not None:
-            self.finish(task, State.CANCELLED, f"{gang.failed_by} of its gang will not complete")
-        else:
-            self._await_dependencies(task)
 
     def cancel(self, event: TaskCancelRequested) -> None:
         """Cancel a task: at once if it is not running, else as soon as it has been stopped."""
@@ -92,23 +67,7 @@ class Lifecycle:
 
     # ------------------------------------------------------------------ towards running
 
-    def _await_dependencies(self, task: Task) -> None:
-        state = self._state
-        unmet: list[str] = []
-        for dependency in task.spec.dependencies:
-            # One that is not known yet comes later in the same submission.
-            known = state.tasks.get(dependency)
-            if known is not None and known.state.terminal and known.state is not State.COMPLETED:
-                self.finish(task, State.UPSTREAM_FAILED, f"its prerequisite {dependency} is {known.state}")
-                return
-            if known is None or known.state is not State.COMPLETED:
-                unmet.append(dependency)
-        if unmet:
-            state.resolver.add_dependency(task.task_id, unmet)
-        else:
-            self._release(task, task.submitted_at)
-
-    def _release(self, task: Task, since: float) -> None:
+    def release(self, task: Task, since: float) -> None:
         """Let a task without unmet prerequisites queue, now or when its delay is over."""
         start = task.spec.not_before
         if start is not None and start > self._state.now:
@@ -145,33 +104,34 @@ class Lifecycle:
             StartTask(task.task_id, task.attempt, room.node_id, devices, task.shape.demand, pool, timeout_s)
         )
 
-    def start_chunk(self, line: Line, chunk: Chunk, room: Room) -> None:
-        """Let tasks that were the first of `line` run in `room`, which holds one of them, one after another."""
+    def start_chunk(self, chunk: Chunk, room: Room) -> None:
+        """Let queued tasks that stand in line no more run one after another in `room`, which holds one of them."""
         state = self._state
-        state.repost(line)
-        state.chunks[line.shape] += 1
         first, *others = members = list(chunk.members())
+        state.chunks[first.shape] += 1
         devices = self._begin(first, room)
         for task in others:
-            self._run(task, room)
-        ids, attempts = tuple(task.task_id for task in members), tuple(task.attempt for task in members)
+            self._prepare(task, room)
+            task.state = State.RUNNING
+        state.count_started(first.shape, others)
+        ids, attempts = tuple([task.task_id for task in members]), tuple([task.attempt for task in members])
         state.out.append(StartChunk(ids, attempts, room.node_id, devices, first.shape.demand, room.pool or None))
 
     def _begin(self, task: Task, room: Room) -> tuple[int, ...]:
         """Let a task that stands nowhere any more run and hold `room`; return on which devices."""
         state = self._state
         task.hold = hold = state.ledger.take(task.task_id, room, task.shape)
-        self._run(task, room)
+        self._prepare(task, room)
+        self._to(task, State.RUNNING)
         state.count_preemptible(task, 1)
         state.shares.charge(state.shares.account(task.spec.tenant), task.shape, 1)
         return tuple(index for index, _ in hold.devices)
 
-    def _run(self, task: Task, room: Room) -> None:
+    def _prepare(self, task: Task, room: Room) -> None:
         task.attempt += 1
         task.started_at = self._state.now
         task.node_id = room.node_id
         task.stop_reason = None
-        self._to(task, State.RUNNING)
 
     # ------------------------------------------------------------------ away from running
 
@@ -185,20 +145,35 @@ class Lifecycle:
         self.restart_gang(task)
 
     def vacate(self, task: Task) -> None:
-        """Give back what a running task holds, or pass it on to the next of its chunk."""
-        state, chunk = self._state, task.chunk
-        task.chunk = None
-        if task.hold is None:
+        """Give back what a running task holds; a member of a chunk leaves that to `settle`."""
+        chunk, task.chunk = task.chunk, None
+        hold, task.hold = task.hold, None
+        if hold is None:
             return  # its turn had not come, or it was taken up after a restart without its node
+        if chunk is None:
+            self._give_back(task)
+        else:
+            self._state.passing[chunk] = task
+
+    def settle(self) -> None:
+        """Pass the rooms of chunks on to those whose turn it is; give back those of chunks that are over.
+
+        When many reports come at once, the room of a chunk passes on once.
+        """
+        state = self._state
+        while state.passing:
+            chunk, task = state.passing.popitem()
+            heir = chunk.next()
+            if heir is not None:
+                state.pass_on(task, heir)
+            else:
+                state.chunks[task.shape] -= 1
+                self._give_back(task)
+
+    def _give_back(self, task: Task) -> None:
+        state = self._state
         state.count_preemptible(task, -1)
-        heir = chunk.next() if chunk is not None else None
-        if heir is not None:
-            state.pass_on(task, heir)
-            return
-        if chunk is not None:
-            state.chunks[task.shape] -= 1
         state.ledger.give_back(task.task_id)
-        task.hold = None
         state.shares.charge(state.shares.account(task.spec.tenant), task.shape, -1)
 
     def stop(self, task: Task, reason: str) -> None:
@@ -227,11 +202,19 @@ class Lifecycle:
         """End a task, and with it all that wait for it."""
         state = self._state
         self._end(task, final, reason, error)
+        if state.resolver.involves(task.task_id):
+            self._tell_dependents(task, final)
+        while len(state.history) > state.policy.history_max:
+            oldest, _ = state.history.popitem(last=False)
+            self.forget(state.tasks[oldest])
+
+    def _tell_dependents(self, task: Task, final: State) -> None:
+        state = self._state
         if final is State.COMPLETED:
             for task_id in state.resolver.mark_completed(task.task_id):
                 dependent = state.tasks[task_id]
                 if dependent.state is State.WAITING:
-                    self._release(dependent, state.now)
+                    self.release(dependent, state.now)
         else:
             for task_id in state.resolver.mark_failed(task.task_id):
                 dependent = state.tasks[task_id]
@@ -239,15 +222,13 @@ class Lifecycle:
                     self._end(dependent, State.UPSTREAM_FAILED, f"{task.task_id} is {final}", None)
                     state.resolver.forget(task_id)
         state.resolver.forget(task.task_id)
-        while len(state.history) > state.policy.history_max:
-            oldest, _ = state.history.popitem(last=False)
-            self.forget(state.tasks[oldest])
 
     def _end(self, task: Task, final: State, reason: str, error: dict[str, object] | None) -> None:
         state = self._state
         if task.state is State.RUNNING:
             self.vacate(task)
-        self._leave_line(task)
+        else:
+            self._leave_line(task)
         task.finished_at = state.now
         task.reason = reason
         task.due_at = None
@@ -259,30 +240,21 @@ class Lifecycle:
         task.call = None
         state.history[task.task_id] = None
         state.out.append(FinishTask(task.task_id, final, task.attempt, task.result, task.error, reason))
-        self._leave_gang(task)
+        if task.spec.gang_id is not None:
+            self._leave_gang(task, task.spec.gang_id)
 
     def forget(self, task: Task) -> None:
         """Drop a task that is over from memory."""
         state = self._state
         state.history.pop(task.task_id, None)
-        state.count(task, -1)
+        state.counts[task.state] -= 1
         del state.tasks[task.task_id]
 
     # ------------------------------------------------------------------ gangs
 
-    def _join_gang(self, task: Task) -> Gang | None:
-        gang_id = task.spec.gang_id
-        if gang_id is None:
-            return None
-        gang = self._state.gangs.get(gang_id)
-        if gang is None:
-            gang = self._state.gangs[gang_id] = Gang(gang_id, task.spec.gang_size)
-        gang.join(task)
-        return gang
-
-    def _leave_gang(self, task: Task) -> None:
+    def _leave_gang(self, task: Task, gang_id: str) -> None:
         state = self._state
-        gang = state.gangs.get(task.spec.gang_id) if task.spec.gang_id is not None else None
+        gang = state.gangs.get(gang_id)
         if gang is None:
             return
         gang.members.pop(task.task_id, None)
@@ -342,8 +314,6 @@ class Lifecycle:
         if why:
             task.note(self._state.now, f"{task.state} -> {new}: {why}")
         state = self._state
-        state.count(task, -1)
-        task.state = new
-        state.count(task, 1)
+        state.move(task, new)
         if new is not State.RUNNING or not task.spec.idempotent:
             state.changed[task.task_id] = task

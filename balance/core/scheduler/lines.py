@@ -82,10 +82,8 @@ class Line:
         heapq.heappush(self.heap, entry)
 
     def pop(self) -> Task:
-        """Take out the task that runs first; there must be one."""
-        task = self.head()
-        assert task is not None, "an empty line was posted"
-        heapq.heappop(self.heap)
+        """Take out the task that `head` has just returned."""
+        task = heapq.heappop(self.heap)[2]
         task.entry = None
         return task
 

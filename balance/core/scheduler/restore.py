@@ -135,7 +135,12 @@ def adopt(state: EngineState, images: Iterable[TaskImage], chunks: Iterable[Chun
             raise Conflict(f"task {image.task_id!r} exists already", task_id=image.task_id)
         task = image.revive(state.shape(Resources.from_dict(image.demand), image.spec.reservation))
         state.tasks[task.task_id] = task
-        state.count(task, 1)
+        if task.state is State.QUEUED:
+            state.count_queued(task.shape, (task,))
+        else:
+            state.counts[task.state] += 1
+            if task.state is State.RUNNING:
+                state.running_by_priority[task.priority] += 1
         state.seq = max(state.seq, task.seq)
         state.changed[task.task_id] = task
         tasks.append((task, image))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
+from collections.abc import Sequence
 from itertools import islice
 from weakref import WeakValueDictionary
 
 from balance.core.scheduler.backfill import Earmark, lack
+from balance.core.scheduler.chunk import Chunk
 from balance.core.scheduler.dependency_resolver import DependencyResolver
 from balance.core.scheduler.fair_share import FairShare
 from balance.core.scheduler.gang import Gang
@@ -48,21 +50,24 @@ class EngineState:
         What has been decided and not yet been returned.
     changed : dict of str to Task
         What has changed since the changes were last taken.
-    counts, queued_by_priority, running_by_priority, queued_demand : Counter
+    counts, queued_by_priority, running_by_priority, queued_demand : dict
         How many tasks are in each state; queued and running ones by priority; what queued ones ask for.
     chunks : Counter of Shape
         In how many rooms a chunk of each shape runs.
+    passing : dict of Chunk to Task
+        Rooms to be passed on, and who held them; see `Lifecycle.settle`.
     """
 
     def __init__(self, policy: SchedulingPolicy, score: Score) -> None:
         self.policy = policy
         self.tasks: dict[str, Task] = {}
         self.history: OrderedDict[str, None] = OrderedDict()
-        self.counts: Counter[State] = Counter()
+        self.counts: dict[State, int] = dict.fromkeys(State, 0)
         self.queued_by_priority: Counter[int] = Counter()
         self.running_by_priority: Counter[int] = Counter()
         self.queued_demand: Counter[str] = Counter()
         self.chunks: Counter[Shape] = Counter()
+        self.passing: dict[Chunk, Task] = {}
         self._arrivals: deque[Task] = deque()
         self.ledger = Ledger()
         self.placement = Placement(self.ledger, score=score)
@@ -93,19 +98,44 @@ class EngineState:
             shape = self._shapes[key] = Shape(demand, reservation)
         return shape
 
-    def count(self, task: Task, sign: int) -> None:
-        """Count `task` as having come into its state (1) or leaving it (-1)."""
-        self.counts[task.state] += sign
-        if task.state is State.QUEUED:
-            self.queued_by_priority[task.priority] += sign
-            for name, amount in task.shape.amounts:
-                self.queued_demand[name] += sign * amount
-            if sign > 0:
-                self._arrivals.append(task)
-                if len(self._arrivals) > _ARRIVALS_MIN + 2 * self.counts[State.QUEUED]:
-                    self._arrivals = deque(task for task in self._arrivals if task.state is State.QUEUED)
-        elif task.state is State.RUNNING:
-            self.running_by_priority[task.priority] += sign
+    def move(self, task: Task, new: State) -> None:
+        """Let `task` go from its state to `new`, in all counts."""
+        old = task.state
+        task.state = new
+        self.counts[old] -= 1
+        if old is State.QUEUED:
+            self._count_waiting(task.shape, (task,), -1)
+        elif old is State.RUNNING:
+            self.running_by_priority[task.priority] -= 1
+        if new is State.QUEUED:
+            self.count_queued(task.shape, (task,))
+            return
+        self.counts[new] += 1
+        if new is State.RUNNING:
+            self.running_by_priority[task.priority] += 1
+
+    def count_queued(self, shape: Shape, tasks: Sequence[Task]) -> None:
+        """Count tasks of one shape as having come into the queue."""
+        queued = self.counts[State.QUEUED] = self.counts[State.QUEUED] + len(tasks)
+        self._count_waiting(shape, tasks, 1)
+        self._arrivals.extend(tasks)
+        if len(self._arrivals) > _ARRIVALS_MIN + 2 * queued:
+            self._arrivals = deque(task for task in self._arrivals if task.state is State.QUEUED)
+
+    def count_started(self, shape: Shape, tasks: Sequence[Task]) -> None:
+        """Count queued tasks of one shape as running."""
+        self.counts[State.QUEUED] -= len(tasks)
+        self.counts[State.RUNNING] += len(tasks)
+        self._count_waiting(shape, tasks, -1)
+        for task in tasks:
+            self.running_by_priority[task.priority] += 1
+
+    def _count_waiting(self, shape: Shape, tasks: Sequence[Task], sign: int) -> None:
+        by_priority = self.queued_by_priority
+        for task in tasks:
+            by_priority[task.priority] += sign
+        for name, amount in shape.amounts:
+            self.queued_demand[name] += sign * amount * len(tasks)
 
     def recount_priority(self, task: Task, priority: int) -> None:
         """Change a task's priority in all counts."""
@@ -121,8 +151,9 @@ class EngineState:
 
     def pass_on(self, task: Task, heir: Task) -> None:
         """Let the next of a chunk hold what `task`, which is over, held."""
-        task.hold, heir.hold = None, self.ledger.pass_on(task.task_id, heir.task_id)
+        heir.hold = self.ledger.pass_on(task.task_id, heir.task_id)
         heir.started_at = self.now
+        self.count_preemptible(task, -1)
         self.count_preemptible(heir, 1)
         for earmark in self.earmarks.values():
             if task.task_id in earmark.ending:

@@ -65,9 +65,11 @@ class Task:
         "stop_reason",
         "story",
         "submitted_at",
+        "task_id",
     )
 
     def __init__(self, spec: TaskSpec, call: object, shape: Shape, seq: int, now: float) -> None:
+        self.task_id = spec.task_id
         self.spec = spec
         self.call = call
         self.shape = shape
@@ -96,11 +98,6 @@ class Task:
         self.entry: tuple[float, int, Task] | None = None
         self.noted = 0
         self.story: list[str] | None = None
-
-    @property
-    def task_id(self) -> str:
-        """The id that the submitter knows it by."""
-        return self.spec.task_id
 
     def note(self, now: float, what: str) -> None:
         """Add a line to the story; the oldest give way beyond `STORY_MAX`."""
