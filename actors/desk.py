@@ -184,19 +184,24 @@ class Desk:
     async def _over(self, ids: Sequence[str], ring: Ring) -> list[PlainOutcome]:
         """Return the outcomes of those that are over, or no tasks at all; those of the others go to `ring` later."""
         tasks = self._scheduler.engine.state.tasks
-        found = await read(self._archive, [each for each in ids if each not in tasks or tasks[each].state.terminal])
+        rest = []
+        for task_id in ids:  # without a pause: what ends from here on goes to the ring
+            if task_id in tasks and not tasks[task_id].state.terminal:
+                self._follow(task_id, ring)
+            else:
+                rest.append(task_id)
+        found = await read(self._archive, rest)
         outcomes: list[PlainOutcome] = []
-        for task_id in ids:
-            task, image = tasks.get(task_id), found.get(task_id)
+        came: list[str] = []
+        for task_id in rest:
+            image = found.get(task_id)
             if image is not None and image.state.terminal:
                 outcomes.append(_outcome_of(image))
-            elif task is not None and not task.state.terminal:
-                self._follow(task_id, ring)
-            elif task is not None:  # it ended while the disk was read
-                outcomes += map(_outcome_of, (await read(self._archive, [task_id])).values())
-            else:
+            elif image is None and task_id not in tasks:
                 outcomes.append((task_id, "unknown", None, None))
-        return outcomes
+            else:
+                came.append(task_id)  # while the disk was read
+        return [*outcomes, *await self._over(came, ring)] if came else outcomes
 
     async def wait(self, task_id: str) -> None:
         """Return when a task that the engine knows is over, and that is on disk."""

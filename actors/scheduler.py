@@ -8,11 +8,10 @@ executors of the former incarnation are ended first, so that no attempt runs bes
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from itertools import islice
 from typing import Any, ClassVar
 
+from actors.announcer import Announcer
 from actors.base import Shell, ask, call_id
 from actors.bulks import task_spec
 from actors.crew import KEEP_S as EXECUTORS_KEPT_S
@@ -43,9 +42,6 @@ from balance.types import Priority, Resources, check_number, check_priority
 CHUNKS = SchedulingPolicy(chunk_s=0.005, chunk_max=256)
 """Tasks that are short together go to an executor together: long enough to be worth it, short enough to wait for."""
 
-WARNED_MAX = 10
-"""How many tasks that did not complete are named in the log, of those that end at once."""
-
 
 class SchedulerActor(Shell):
     """Queues tasks and runs them on executors, in the right order."""
@@ -64,7 +60,6 @@ class SchedulerActor(Shell):
         self.scheduler = TaskScheduler(
             clock=self.clock, executor=self.pool, journal=self.journal, nodes=(), policy=CHUNKS
         )
-        self.scheduler.on_finish(self._on_finish)
         self.desk = Desk(
             self.scheduler,
             self.journal,
@@ -73,8 +68,8 @@ class SchedulerActor(Shell):
             epoch=self.fence.epoch,
             entered=self._entered,
         )
-        self._ended: list[FinishTask] = []
-        self._announcing = False
+        announcer = Announcer(lambda: self.insist(self.journal.durable), self._tell, self.spawn)
+        self.scheduler.on_finish(announcer.finished)
         self._changed = asyncio.Event()
         self._view: dict[str, Any] = {"version": -1, "nodes": []}
         self._timer: asyncio.TimerHandle | None = None
@@ -328,30 +323,9 @@ class SchedulerActor(Shell):
         self._changed.set()
         self._arm()
 
-    def _on_finish(self, finished: FinishTask) -> None:
-        self._ended.append(finished)
-        if not self._announcing:
-            self._announcing = True
-            self.spawn(self._announce())
-
-    async def _announce(self) -> None:
-        """Tell those who wait, once the ends are on disk; what ends meanwhile is told together, in the next round."""
-        while self._ended:
-            ended, self._ended = self._ended, []
-            await self.insist(self.journal.durable)
-            self.desk.tell(ended)
-            self._log_ends(ended)
-            self._changed.set()
-        self._announcing = False
-
-    def _log_ends(self, ended: Sequence[FinishTask]) -> None:
-        counts = Counter(str(each.state) for each in ended)
-        shown = " ".join(f"{state}={number}" for state, number in sorted(counts.items()))
-        self.log.info("event=tasks_over %s last=%s", shown, ended[-1].task_id)
-        for each in islice((each for each in ended if each.state is not State.COMPLETED), WARNED_MAX):
-            self.log.warning(
-                "event=task_over task_id=%s state=%s attempt=%d %s", each.task_id, each.state, each.attempt, each.reason
-            )
+    def _tell(self, ended: Sequence[FinishTask]) -> None:
+        self.desk.tell(ended)
+        self._changed.set()
 
     async def _until_idle(self) -> None:
         await self._ready.wait()
