@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from balance.core.scheduler.lines import Line
 from balance.core.scheduler.placement import Placement
-from balance.core.scheduler.room import Hold, Room
+from balance.core.scheduler.room import Devices, Hold, Room
 from balance.core.scheduler.shape import Shape
 
 EndOf = Callable[[Hold], float]
@@ -97,10 +97,10 @@ def earliest_fit(room: Room, shapes: Iterable[Shape], now: float, end_of: EndOf)
     return None
 
 
-def permits(earmark: Earmark, room: Room, shape: Shape) -> bool:
-    """Say whether `shape`, which an earmarked `room` holds now, would leave room for the earmark at its shadow."""
+def permits(earmark: Earmark, room: Room, shape: Shape, devices: Devices) -> bool:
+    """Say whether `shape` on `devices` of an earmarked `room` would leave room for the earmark at its shadow."""
     sketch = room.sketch()
-    sketch.add(shape, room.pick_devices(shape), -1)
+    sketch.add(shape, devices, -1)
     for hold in room.holds.values():
         if hold.holder in earmark.ending:
             sketch.add(hold.shape, hold.devices, 1)

@@ -18,10 +18,11 @@ from balance.core.scheduler.chunk import Chunk, take_chunk
 from balance.core.scheduler.lifecycle import Lifecycle
 from balance.core.scheduler.lines import Line
 from balance.core.scheduler.preemption import choose_victims
-from balance.core.scheduler.room import Room
+from balance.core.scheduler.room import Devices, Room
 from balance.core.scheduler.state import EngineState
 from balance.core.scheduler.states import State
 from balance.core.scheduler.task import Task
+from balance.core.scheduler.together import Together
 
 SHAPES_MAX = 16  # up to so many waiting shapes are looked at to tell that nothing fits
 
@@ -40,12 +41,15 @@ class Cycle:
     def __init__(self, state: EngineState, lifecycle: Lifecycle) -> None:
         self._state = state
         self._lifecycle = lifecycle
+        self._together = Together(state)
+        state.ledger.pick = self._together.devices
 
     def run(self, starts: int | None) -> None:
         """Start up to `starts` tasks (a gang counts as one); all that can be when None."""
         state = self._state
         if state.paused:
             return
+        self._together.forget()
         left = state.policy.running_max - state.counts[State.RUNNING]
         # Who says how many may start means tasks, not chunks of them.
         chunked = starts is None and state.policy.chunk_s > 0
@@ -106,37 +110,44 @@ class Cycle:
         if chunked and line.gang is None and state.earmark_on(places[0][1]) is None:
             self._start_chunk(line, places[0][1])
             return True
-        # The same order and the same ledger as on trial: each start picks the devices that its trial picked.
-        for task, room in places:
+        for task, room, devices in places:
+            if devices is not None:
+                self._together.keep(task.shape, (room, devices))
             self._start(task, room)
         return True
 
     # ------------------------------------------------------------------ finding room
 
-    def _places_for(self, line: Line, head: Task) -> list[tuple[Task, Room]]:
+    def _places_for(self, line: Line, head: Task) -> list[tuple[Task, Room, Devices | None]]:
         """Return where the first of `line` (all of a gang) would go; empty if there is no room."""
         if line.gang is None:
             room = self._room_for(line, head)
-            return [(head, room)] if room is not None else []
-        ledger = self._state.ledger
-        placed: list[tuple[Task, Room]] = []
-        for task in line.gang.in_placing_order():
+            return [(head, room, None)] if room is not None else []
+        state, members = self._state, line.gang.in_placing_order()
+        placed: list[tuple[Task, Room, Devices | None]] = []
+        for task in members:
             room = self._room_for(line, task)
             if room is None:
                 break
-            ledger.take(task.task_id, room, task.shape)
-            placed.append((task, room))
-        for task, _ in reversed(placed):
-            ledger.undo(task.task_id)
-        return placed if len(placed) == len(line.gang.ready) else []
+            devices = state.placement.devices(room, task.shape)
+            state.ledger.take(task.task_id, room, task.shape, devices)
+            placed.append((task, room, devices))
+        for task, *_ in reversed(placed):
+            state.ledger.undo(task.task_id)
+        if len(placed) == len(members):
+            return placed
+        return [*self._together.gang(members, self._taken_for(line))]
 
     def _room_for(self, line: Line, task: Task) -> Room | None:
         state, shape = self._state, task.shape
         if shape.misfit == state.ledger.releases:
             return None  # another tenant's task of this shape has tried
         room = state.placement.best(shape, shape.reservation) if shape.reservation is not None else None
+        permit = self._permit(line, task) if state.earmarks else None
+        if room is None and shape.gpu and line.gang is None:
+            room = self._together.room_for(shape, permit)
         if room is None:
-            room = state.placement.best(shape, "", self._permit(line, task) if state.earmarks else None)
+            room = state.placement.best(shape, "", permit)
         if room is None and not state.earmarks and line.gang is None:
             shape.misfit = state.ledger.releases  # not for a gang, whose other members are placed on trial
         return room
@@ -147,7 +158,8 @@ class Cycle:
             if earmark is None or _place(line) <= _place(earmark.line):
                 return True  # an earmark protects against those behind, not against those before
             earmark.bring_forward(self._state.now, self._state.end_of)
-            return self._over_by(earmark, task) or permits(earmark, room, task.shape)
+            devices = self._state.placement.devices(room, task.shape)
+            return self._over_by(earmark, task) or permits(earmark, room, task.shape, devices)
 
         return permit
 

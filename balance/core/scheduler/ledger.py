@@ -10,7 +10,7 @@ holds in one room only.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from balance.core.scheduler.room import Devices, Hold, Room
 from balance.core.scheduler.shape import Shape
@@ -29,6 +29,8 @@ class Ledger:
         Grows whenever something may fit that did not fit before.
     capacity_version : int
         Grows whenever a room came, went or was resized.
+    pick : callable
+        ``pick(room, shape)``: which devices are taken where nobody says.
 
     Examples
     --------
@@ -51,6 +53,7 @@ class Ledger:
         self._log_start = 0
         self.releases = 0
         self.capacity_version = 0
+        self.pick: Callable[[Room, Shape], Devices] = Room.pick_devices
 
     # ------------------------------------------------------------------ reading
 
@@ -139,7 +142,7 @@ class Ledger:
         """
         if holder in self._holds:
             raise Conflict(f"{holder!r} holds something already", holder=holder)
-        hold = Hold(holder, room, shape, room.pick_devices(shape) if devices is None else devices)
+        hold = Hold(holder, room, shape, self.pick(room, shape) if devices is None else devices)
         room.take(hold)
         self._holds[holder] = hold
         self._changed(room)

@@ -129,8 +129,10 @@ class Placement:
 
     def devices(self, room: Room, shape: Shape) -> Devices:
         """Return the devices of `room` on which `shape`, which fits, is best: the score's choice if it has one."""
-        pick = getattr(self.score, "devices", None)
-        return room.pick_devices(shape) if pick is None or not shape.gpu else pick(room, shape)
+        if not shape.gpu:
+            return ()
+        devices: Devices = getattr(self.score, "devices", Room.pick_devices)(room, shape)
+        return devices
 
     def use(self, score: Score) -> None:
         """Rank by another score from now on."""
