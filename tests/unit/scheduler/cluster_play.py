@@ -11,10 +11,11 @@ from balance.core.scheduler.events import (
     NodeJoined,
     TaskFailed,
     TaskFinished,
+    TaskReturned,
     TaskStopped,
     TaskSubmitted,
 )
-from balance.core.scheduler.instructions import FinishTask, Instruction, StartTask, StopTask
+from balance.core.scheduler.instructions import FinishTask, Instruction, StartChunk, StartTask, StopTask
 from balance.core.scheduler.policy import SchedulingPolicy
 from balance.core.scheduler.spec import ONE_CPU, TaskSpec
 from balance.types import Resources
@@ -27,6 +28,7 @@ class Play:
         self.engine = Engine(policy=SchedulingPolicy(**policy))
         self.now = 0.0
         self.starts: dict[str, StartTask] = {}
+        self.attempts: dict[str, int] = {}
         for node_id, capacity in nodes:
             self.tell(NodeJoined(node_id, capacity))
 
@@ -36,19 +38,25 @@ class Play:
         for instruction in out:
             if isinstance(instruction, StartTask):
                 self.starts[instruction.task_id] = instruction
+                self.attempts[instruction.task_id] = instruction.attempt
+            elif isinstance(instruction, StartChunk):
+                self.attempts.update(zip(instruction.task_ids, instruction.attempts, strict=True))
         return [line for instruction in out if (line := brief(instruction))]
 
     def submit(self, task_id: str, demand: Resources = ONE_CPU, **options: Any) -> list[str]:
         return self.tell(TaskSubmitted(TaskSpec(task_id, demand=demand, **options)))
 
     def finish(self, task_id: str, result: object = None, **facts: Any) -> list[str]:
-        return self.tell(TaskFinished(task_id, self.starts[task_id].attempt, result, **facts))
+        return self.tell(TaskFinished(task_id, self.attempts[task_id], result, **facts))
 
     def fail(self, task_id: str, kind: str = "error", **facts: Any) -> list[str]:
-        return self.tell(TaskFailed(task_id, self.starts[task_id].attempt, kind, "it broke", "Oops", **facts))
+        return self.tell(TaskFailed(task_id, self.attempts[task_id], kind, "it broke", "Oops", **facts))
 
     def stopped(self, task_id: str) -> list[str]:
-        return self.tell(TaskStopped(task_id, self.starts[task_id].attempt))
+        return self.tell(TaskStopped(task_id, self.attempts[task_id]))
+
+    def returned(self, task_id: str, *, solo: bool = False) -> list[str]:
+        return self.tell(TaskReturned(task_id, self.attempts[task_id], solo, "no turn"))
 
     def at(self, when: float) -> list[str]:
         self.now = when
@@ -64,6 +72,8 @@ def brief(instruction: Instruction) -> str:
         where = instruction.node_id + "".join(f"/{device}" for device in instruction.devices)
         inside = f" in {instruction.reservation}" if instruction.reservation else ""
         return f"start {instruction.task_id} on {where}{inside}"
+    if isinstance(instruction, StartChunk):
+        return f"start {' '.join(instruction.task_ids)} on {instruction.node_id}"
     if isinstance(instruction, StopTask):
         return f"stop {instruction.task_id}: {instruction.reason}"
     if isinstance(instruction, FinishTask):
