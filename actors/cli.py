@@ -6,7 +6,6 @@ Try 'balance demo', or begin with 'balance up'.  What goes wrong is said in one 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sys
@@ -16,13 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from actors import task_commands
+from actors.console import Address, StateDir, asking, err, out, settings_for
 from balance import __version__
 from balance.config import Settings
-from balance.errors import BalanceError, ClusterError, InvalidValue
-from balance.types import check_id, check_number, check_priority
+from balance.errors import BalanceError, ClusterError
 
 if TYPE_CHECKING:
     from actors.record import Record
@@ -31,18 +30,6 @@ UsageError: Any = typer.BadParameter.__base__
 """What typer raises for a wrong command line; it does not export the name."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__)
-# Into a pipe or a file nothing is cut or wrapped.
-out = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
-err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-
-StateDir = Annotated[
-    str | None,
-    typer.Option(metavar="DIR", help="Durable state (default: BALANCE_STATE_DIR, or ~/.local/state/balance)."),
-]
-Address = Annotated[
-    str | None,
-    typer.Option(metavar="HOST:PORT", help="A Ray cluster that runs, or 'auto' (default: RAY_ADDRESS, or our own)."),
-]
 NumCpus = Annotated[
     float | None, typer.Option(metavar="CORES", min=0, help="Cores that Ray may use (default: all there are).")
 ]
@@ -50,10 +37,6 @@ NumGpus = Annotated[
     float | None, typer.Option(metavar="GPUS", min=0, help="GPUs that Ray may use (default: all there are).")
 ]
 Report = Annotated[Path, typer.Option(metavar="DIR", help="Where the report goes.")]
-
-
-def _settings(state_dir: str | None) -> Settings:
-    return Settings.from_env(state_dir=str(Path(state_dir).expanduser().absolute()) if state_dir else None)
 
 
 @app.command()
@@ -71,7 +54,7 @@ def up(
     """Start Ray and every actor, or attach to what runs already."""
     from actors import checks, host, record  # noqa: PLC0415 (psutil: only the commands that need a cluster pay)
 
-    settings = _settings(state_dir)
+    settings = settings_for(state_dir)
     found = record.read_record(settings)
     where = address or os.environ.get("RAY_ADDRESS") or (found.address if found and not found.owned else None)
     if where:
@@ -164,7 +147,7 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Show what runs, what waits and what is held; exit code 1 if an actor is missing."""
-    with _asking(state_dir, address) as client:
+    with asking(state_dir, address) as client:
         overview = client.overview()
     if as_json:
         out.print_json(json.dumps(overview))
@@ -182,57 +165,13 @@ def status(
 @app.command()
 def actors(address: Address = None, state_dir: StateDir = None) -> None:
     """List the actors, executors included, with their state."""
-    with _asking(state_dir, address) as client:
+    with asking(state_dir, address) as client:
         answers = client.actors()
     _show_actors(answers)
 
 
-@app.command()
-def submit(
-    function: Annotated[str, typer.Argument(metavar="FUNCTION", help="module:function, or path/to/file.py:function")],
-    arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="[ARGUMENT]...", help="As JSON, or plain words.")
-    ] = None,
-    cpu: Annotated[float, typer.Option(metavar="CORES", help="How many it needs.")] = 1.0,
-    memory: Annotated[str, typer.Option(metavar="BYTES", help="Also 512MiB, 2GB ...")] = "0",
-    priority: Annotated[int, typer.Option(metavar="1-5", help="1 CRITICAL ... 5 BACKGROUND.")] = 3,
-    task_id: Annotated[str | None, typer.Option("--id", metavar="ID", help="The task's id (default: made up).")] = None,
-    address: Address = None,
-    state_dir: StateDir = None,
-) -> None:
-    """Run one Python function on the cluster and print its outcome as JSON."""
-    from actors.functions import load_function  # noqa: PLC0415
-
-    call = load_function(function)
-    given = [_argument(text) for text in arguments or []]
-    wants: dict[str, Any] = {
-        "cpu": check_number("cpu", cpu, minimum=0, what="number of cores"),
-        "memory": _bytes(memory),
-        "priority": check_priority(priority),
-        "task_id": task_id if task_id is None else check_id("id", task_id),
-    }
-    with _asking(state_dir, address) as client:
-        outcome = client.execute(call, given, **wants)
-    out.print_json(json.dumps(outcome, default=repr))
-    if outcome["status"] != "completed":
-        raise typer.Exit(1)
-
-
-@app.command()
-def explain(
-    last: Annotated[int, typer.Option(metavar="PLANS", min=1, help="How many.")] = 5,
-    address: Address = None,
-    state_dir: StateDir = None,
-) -> None:
-    """Say what the balancing loop decided lately, and why."""
-    with _asking(state_dir, address) as client:
-        decisions = client.decisions(last)
-    if not decisions:
-        out.print("the balancing loop has not taken its first turn yet")
-    for entry in decisions:
-        out.print(f"[bold]{entry['at']}[/bold]", entry["summary"], soft_wrap=True)
-        for sentence in entry["reasons"]:
-            out.print(f"  - {sentence}", markup=False, soft_wrap=True)
+for _command in (task_commands.submit, task_commands.tasks, task_commands.explain, task_commands.cancel):
+    app.command()(_command)
 
 
 @app.command()
@@ -246,7 +185,7 @@ def down(
     """Drain, stop every actor, and leave nothing running."""
     from actors import host, record  # noqa: PLC0415
 
-    settings = _settings(state_dir)
+    settings = settings_for(state_dir)
     found = record.read_record(settings)
     if found is None and not address and not os.environ.get("RAY_ADDRESS"):
         out.print("Balance does not run here; nothing to do")
@@ -293,41 +232,6 @@ def replay(
 def version() -> None:
     """Print the version."""
     out.print(f"balance {__version__}")
-
-
-@contextlib.contextmanager
-def _asking(state_dir: str | None, address: str | None) -> Any:
-    """Connect, and give what asks the actors; Ray is imported only after it was told whether to send a token."""
-    from actors import system  # noqa: PLC0415
-
-    system.running(_settings(state_dir), address)
-    from actors import client  # noqa: PLC0415
-
-    yield client
-
-
-def _argument(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _bytes(text: str) -> float:
-    """Read an amount of memory.
-
-    Examples
-    --------
-    >>> _bytes("512MiB"), _bytes("2GB"), _bytes("100")
-    (536870912.0, 2000000000.0, 100.0)
-    """
-    units = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-    number = text.strip().rstrip("KMGTkmgtiIbB")
-    try:
-        amount = float(number) * units[text.strip()[len(number) :].lower()]
-    except (KeyError, ValueError):
-        raise InvalidValue("memory", text, "bytes, or a number with kB, MB, GB, KiB, MiB or GiB") from None
-    return check_number("memory", amount, minimum=0, what="number of bytes")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,14 +9,15 @@ from functools import partial
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayActorError
 from ray.util import list_named_actors
 
 from actors import NAMESPACE, processes
 from actors.executors import PREFIX
 from actors.functions import travels_along
 from actors.system import find_actors
-from balance.errors import BalanceError, ClusterError
+from balance.client.peer import Peer
+from balance.errors import BalanceError
 
 PING_TIMEOUT_S = 10.0
 
@@ -102,30 +103,23 @@ def execute(
     return report
 
 
-def _ask(role: str, method: str, *args: Any, timeout_s: float | None = 30.0) -> Any:
-    try:
-        handle = ray.get_actor(role, namespace=NAMESPACE)
-        return ray.get(getattr(handle, method).remote(*args), timeout=timeout_s)
-    except RayTaskError as error:
-        raise _root(error) from None
-    except ValueError as error:
-        if "Failed to look up actor" in str(error):
-            raise ClusterError(
-                f"the actor {role!r} does not run; see 'balance status', start it with 'balance up'"
-            ) from None
-        raise
-    except GetTimeoutError:
-        raise ClusterError(f"the actor {role!r} did not answer within {timeout_s:g} s; see 'balance actors'") from None
-    except RayActorError:
-        raise ClusterError(
-            f"the actor {role!r} ended while it was asked; see 'balance actors', start it with 'balance up'"
-        ) from None
+def tasks(state: str | None, tenant: str | None, name: str | None, limit: int) -> list[dict[str, Any]]:
+    """Return the tasks that the scheduler has in memory, see `actors.task_list.list_tasks`."""
+    found: list[dict[str, Any]] = _ask("scheduler", "tasks", state, tenant, name, limit)
+    return found
 
 
-def _root(error: BaseException) -> BalanceError:
-    """Return what an actor raised; Ray wraps it in a traceback for each actor on its way."""
-    while isinstance(error, RayTaskError) and error.cause is not None:
-        error = error.cause
-    if isinstance(error, BalanceError):
-        return error
-    return ClusterError(f"unexpected {type(error).__name__} in an actor: {error}; its log has more")
+def explain(task_id: str) -> dict[str, Any]:
+    """Return why a task is where it is: the keys of `balance.core.scheduler.explain.Explanation`."""
+    found: dict[str, Any] = _ask("scheduler", "explain", task_id)
+    return found
+
+
+def cancel(task_ids: Sequence[str]) -> list[bool]:
+    """Cancel tasks and say of each whether it was not over already."""
+    done: list[bool] = _ask("scheduler", "cancel_many", list(task_ids))
+    return done
+
+
+def _ask(role: str, method: str, *arguments: Any, timeout_s: float | None = 30.0) -> Any:
+    return Peer(role, NAMESPACE).call(method, *arguments, timeout_s=timeout_s)

@@ -24,6 +24,7 @@ from balance.client.wire import Answer, Bulk, Call, PlainOutcome
 from balance.clock import Clock
 from balance.core.scheduler import TaskScheduler
 from balance.core.scheduler.events import TaskCancelRequested
+from balance.core.scheduler.explain import Explanation, explain
 from balance.core.scheduler.instructions import FinishTask
 from balance.core.scheduler.spec import TaskSpec
 from balance.core.scheduler.states import State
@@ -238,6 +239,15 @@ class Desk:
         """Return how a task stands; `UnknownId` if there is none."""
         task = await self.find(task_id)
         return TaskStatus.of(task, self._scheduler.now(), self._scheduler.engine.state.policy.aging_step_s)
+
+    async def explain(self, task_id: str) -> Explanation:
+        """Return why a task is where it is; `UnknownId` if there is none."""
+        state, now = self._scheduler.engine.state, self._scheduler.now()
+        known = state.tasks.get(task_id)
+        if known is not None:
+            return explain(state, known, now)
+        image = await self.find(task_id)
+        return explain(state, image.revive(state.shape(image.spec.demand, image.spec.reservation)), now)
 
     async def results(self, ids: Sequence[str]) -> list[PlainOutcome]:
         """Return how tasks that are over ended, in the order of `ids`; for a task whose arguments they are."""

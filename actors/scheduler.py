@@ -35,7 +35,6 @@ from balance.core.scheduler.events import (
 from balance.core.scheduler.instructions import FinishTask
 from balance.core.scheduler.policy import SchedulingPolicy
 from balance.core.scheduler.spec import ONE_CPU
-from balance.core.scheduler.states import State
 from balance.errors import InvalidValue
 from balance.types import Priority, Resources, check_number, check_priority
 
@@ -260,8 +259,9 @@ class SchedulerActor(Shell):
         return await list_tasks(self.scheduler, state=state, tenant=tenant, name=name, limit=limit)
 
     async def explain(self, task_id: str) -> dict[str, Any]:
-        """As `TaskScheduler.explain`."""
-        return self.scheduler.explain(task_id)
+        """Return why a task is where it is: the keys of `Explanation`."""
+        await self._ready.wait()
+        return (await self.desk.explain(task_id)).to_dict()
 
     async def submit_bulk(self, client_id: str, bulk: Bulk) -> dict[str, Any]:
         """As `Desk.submit_bulk`."""

@@ -18,7 +18,7 @@ from typing import IO
 import psutil
 import pytest
 
-from actors import cli
+from actors import cli, console
 from actors.checks import check_ray_version, refusal, send_token
 from actors.host import wait_until_ready
 from actors.processes import end, wait
@@ -239,7 +239,7 @@ def test_what_nobody_foresaw_is_one_line_too(
     def broken(_: object) -> None:
         raise KeyError("lost")
 
-    monkeypatch.setattr(cli, "_settings", broken)
+    monkeypatch.setattr(console, "settings_for", broken)
     code, said = balance("status")
     assert code == 1
     assert "KeyError: 'lost' (at test_cli_errors.py:" in said
@@ -254,7 +254,7 @@ def test_an_interrupt_is_no_error(capsys: pytest.CaptureFixture[str], monkeypatc
     def interrupted(_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_settings", interrupted)
+    monkeypatch.setattr(console, "settings_for", interrupted)
     assert cli.main(["status"]) == 130
     assert capsys.readouterr().err == "interrupted\n"
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from balance.core.scheduler.states import State
-from balance.core.scheduler.task import Task
+from balance.core.scheduler.task import Task, TaskImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class TaskStatus:
     error: dict[str, Any] | None
 
     @classmethod
-    def of(cls, task: Task, now: float, aging_step_s: float) -> TaskStatus:
+    def of(cls, task: Task | TaskImage, now: float, aging_step_s: float) -> TaskStatus:
         """Describe `task` as it is at `now` (POSIX seconds)."""
         eligible = task.eligible_at
         queued = task.state is State.QUEUED
@@ -92,7 +92,7 @@ class TaskStatus:
         return asdict(self)
 
 
-def _queued_s(task: Task, now: float) -> float:
+def _queued_s(task: Task | TaskImage, now: float) -> float:
     if task.eligible_at is None:
         return 0.0
     if task.state is State.RUNNING or (task.state.terminal and task.started_at is not None):
@@ -102,7 +102,7 @@ def _queued_s(task: Task, now: float) -> float:
     return max(0.0, until - task.eligible_at)
 
 
-def _run_s(task: Task, now: float) -> float | None:
+def _run_s(task: Task | TaskImage, now: float) -> float | None:
     if task.started_at is None or not (task.state is State.RUNNING or task.state.terminal):
         return None
     return (task.finished_at if task.finished_at is not None else now) - task.started_at

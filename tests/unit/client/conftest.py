@@ -181,7 +181,7 @@ class Office:
         elif method == "leave":
             answer = self.desk.leave(*arguments)
         elif method == "explain":
-            answer = self.scheduler.explain(*arguments)
+            answer = (await self.desk.explain(*arguments)).to_dict()
         else:
             answer = await getattr(self.desk, method)(*arguments)
         return pickle.dumps(answer)

@@ -202,6 +202,7 @@ def test_a_prerequisite_may_be_long_forgotten(client: Client) -> None:
     with pytest.raises(UpstreamFailed):
         client.options(after=[bad]).submit(int).result(SOON_S)
     assert client.status(good)["status"] == "completed"
+    assert "invalid literal" in client.explain(bad)["reason"]
 
 
 def test_tasks_of_one_submission_may_depend_on_each_other(client: Client) -> None:
