@@ -1,6 +1,6 @@
 """The scheduler's executor port on Ray: runs are covered by leases, given to executors, and told about.
 
-Instructions come in (`start`, `start_chunk`, `stop`), events go out (`deliver`, once for a whole run).  What
+Instructions come in (`start`, `start_chunk`, `stop`), events go out (`deliver`, many at once).  What
 is free is used at once; a run that has to wait for its lease or its executor does so as an asyncio task.
 An executor that dies takes the task that ran by itself with it (`worker_lost`); a chunk's members
 are handed back, to run by themselves, so that who killed it can be told from its neighbours.  A chunk that takes far
@@ -36,6 +36,9 @@ SILENT_S = 5.0
 SLACK_BYTES = 32 * 2**20
 SLACK_RATIO = 0.1
 """How far beyond its memory request a task may grow before it is ended: so many bytes and so much of the request."""
+
+SLICE = 64
+"""How many ends are told at once: about a millisecond's work for the engine."""
 
 log = logging.getLogger("balance.pool")
 
@@ -160,7 +163,15 @@ class Pool:
         except Exception as error:
             log.exception("event=run_failed task_id=%s", run.task_ids[0])
             events = run.lost("worker_lost", repr(error))
-        self._end(run, events)
+        self._end(run)
+        # In slices, so that whoever asks for something urgent meanwhile is heard between two of them.
+        for first in range(0, len(events), SLICE):
+            if first:
+                await asyncio.sleep(0)
+            try:
+                self._deliver(*events[first : first + SLICE])
+            except Exception:
+                log.exception("event=report_failed count=%d", len(events))  # the others are to be told all the same
 
     async def _wait_for_turn(self, run: Run) -> list[Event]:
         """Wait for lease and executor; return what is to be told if there is nothing to wait for."""
@@ -220,7 +231,7 @@ class Pool:
             return run.lost(kind, f"the executor died: {error}")
         return run.take(reply)
 
-    def _end(self, run: Run, events: list[Event]) -> None:
+    def _end(self, run: Run) -> None:
         run.over = True
         self._under_way.discard(run)
         for task_id in run.task_ids:
@@ -232,8 +243,6 @@ class Pool:
             self._leases.uncover(run.node_id, run.demand, run.devices)
         if run.executor is not None:
             self._crew.give_back(run.executor)
-        if events:
-            self._deliver(*events)
 
     async def _fetch_large(self, run: Run, reply: Reply) -> None:
         """Call for the results that were too large for the reply; Ray carries them through its object store."""
