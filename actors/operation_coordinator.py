@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from ray import cloudpickle
 
@@ -54,7 +54,7 @@ class OperationCoordinatorActor(Shell):
     ) -> dict[str, Any]:
         operation = Operation.of(task_id, task_func, cpu_demand, memory_demand, priority)
         try:
-            function = Function.of(task_func)
+            function = Function.of(settled(task_func))
         except Exception as error:
             raise InvalidValue("task_func", task_func, f"a function that can be pickled ({error})") from None
         answer: dict[str, Any] = await ask(
@@ -76,6 +76,17 @@ class OperationCoordinatorActor(Shell):
     async def cancel_task(self, task_id: str) -> bool:
         """Cancel a task, queued or running; say whether it was not over already."""
         return bool(await ask("scheduler", "cancel", check_id("task_id", task_id)))
+
+
+def settled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that came by pickle as one whose pickle is the same each time it comes.
+
+    A function that travels by value has its names interned by the process that builds it.  The first time, they
+    are one with its other strings, as its sender had them; the next time, equal strings only, which are pickled
+    apart: the same call, made again by Ray after this actor died, would be another one.  Once all names are
+    interned, every copy is like the next.
+    """
+    return cast(Callable[..., Any], cloudpickle.loads(cloudpickle.dumps(function)))
 
 
 def _report(outcome: dict[str, Any]) -> dict[str, Any]:
