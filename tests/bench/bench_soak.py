@@ -1,6 +1,6 @@
 """200 random ``kill -9`` of executors, scheduler, allocator and operation coordinator during 20,000 tasks.
 
-    python tests/bench/bench_soak.py [--kills 200] [--tasks 20000] [--seed 1] [--json FILE]
+    python tests/bench/bench_soak.py [--kills 200] [--tasks 20000] [--seed 1] [--keep FOLDER] [--json FILE]
 
 Half of the tasks do nothing but have their effect, the others take up to 20 ms; most are submitted in bulk
 through ``balance.Client``, one in twenty through the operation coordinator, one in twenty may run only once.
@@ -52,10 +52,10 @@ def report(found: dict[str, Any], machine: Machine) -> Report:
     return table
 
 
-def measure(kills: int, tasks: int, seed: int) -> dict[str, Any]:
+def measure(kills: int, tasks: int, seed: int, keep: str = "") -> dict[str, Any]:
     """Run one soak in a process of its own."""
     print(f"{kills} kills during {tasks} tasks ...", file=sys.stderr, flush=True)
-    [found] = visit("soak_balance", {"kills": kills, "tasks": tasks, "seed": seed}, timeout_s=LIMIT_S)
+    [found] = visit("soak_balance", {"kills": kills, "tasks": tasks, "seed": seed, "keep": keep}, timeout_s=LIMIT_S)
     return found
 
 
@@ -76,10 +76,11 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--tasks", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--keep", default="", help="a new folder for state and traces, to look into afterwards")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     given = parser.parse_args()
     machine = Machine.here("ray")
-    table = report(measure(given.kills, given.tasks, given.seed), machine)
+    table = report(measure(given.kills, given.tasks, given.seed, given.keep), machine)
     print(table)
     if given.json is not None:
         given.json.write_text(table.to_json(), encoding="utf-8")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -75,6 +77,13 @@ def recoveries(kills: list[Kill], answers: list[Future[float]], traces: Traces) 
     return found
 
 
+@contextlib.contextmanager
+def kept(folder: str) -> Iterator[str]:
+    """Use a folder that stays, to look into afterwards."""
+    Path(folder).mkdir(parents=True)
+    yield folder
+
+
 def main() -> None:
     """Run it and say what came of it."""
     from actors.system import System
@@ -84,7 +93,7 @@ def main() -> None:
     given = options()
     chosen = items(given["tasks"], given["seed"])
     once = frozenset(item.task_id for item in chosen if item.kind == "once")
-    with tempfile.TemporaryDirectory(prefix="bal-") as name:
+    with kept(given["keep"]) if given["keep"] else tempfile.TemporaryDirectory(prefix="bal-") as name:
         folder = Path(name)
         prepare(folder)
         system = System.launch(Settings(state_dir=str(folder / "state")), dashboard=False)
