@@ -11,6 +11,19 @@ from balance.errors import StorageError
 
 #: A part of the driver's message, and the advice; the first that matches is taken.
 _ADVICE = (
+    ("connection refused", "no server answers there; start it, or name the right host and port"),
+    ("connection is lost", "the server went away; what was acknowledged is there when it is back"),
+    ("server closed the connection", "the server went away; what was acknowledged is there when it is back"),
+    ("terminating connection", "the server is being stopped; what was acknowledged is there when it is back"),
+    ("timeout expired", "no server answers there; see whether the host and the port are right and can be reached"),
+    ("authentication failed", "the server does not take this user or password; correct the URL"),
+    ("no password supplied", "the server asks for a password; put one in the URL or in the file ~/.pgpass"),
+    ("lock timeout", "another process holds what is to be written; see pg_locks, or give it time"),
+    ("too many", "the server takes no more connections; raise its max_connections"),
+    ("does not exist", "create it, or correct the URL"),
+    ("connection to server", "no server answers there; start it, or correct the URL"),
+    ("permission denied", "give this user the right to create tables there"),
+    ("no space left", "free some space there, then start again: nothing that was acknowledged is lost"),
     ("locked", "another process holds the database; see which one has the file open, or give it time"),
     ("full", "free some space there, then start again: nothing that was acknowledged is lost"),
     ("not a database", "the file is no database of Balance; name another one, or move this one away"),
@@ -37,7 +50,7 @@ def explained(where: str) -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:
-        said = str(getattr(error, "orig", None) or error)
+        said = " ".join(str(getattr(error, "orig", None) or error).split())
         advice = next((advice for part, advice in _ADVICE if part in said.lower()), "see the log of the database")
         raise StorageError(f"the store {where} failed ({said}): {advice}", store=where, cause=said) from error
 

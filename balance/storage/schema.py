@@ -24,33 +24,40 @@ from sqlalchemy import (
     Table,
     Text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import TypeEngine
 
 #: The revision in `balance.storage.migrations` that comes to these tables.
 REVISION = "0001"
 
 metadata = MetaData()
 
+
+def _text(length: int) -> TypeEngine[str]:
+    """Return text that sorts by code point, as SQLite does: PostgreSQL would go by the language of the server."""
+    return String(length).with_variant(String(length, collation="C"), "postgresql")
+
+
 # SQLite numbers rows by itself only where the key is spelled INTEGER.
 _Seq = BigInteger().with_variant(Integer(), "sqlite")
 # none_as_null: a missing outcome is SQL NULL, so that "no outcome yet" can be asked for in SQL.
-_Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+# Not PostgreSQL's JSONB, which orders keys anew and refuses the character NUL: both keep what they were given.
+_Json = JSON(none_as_null=True)
 
 #: Who may write: the highest epoch given out for each owner.
 owners = Table(
-    "owners", metadata, Column("owner", String(512), primary_key=True), Column("epoch", BigInteger, nullable=False)
+    "owners", metadata, Column("owner", _text(512), primary_key=True), Column("epoch", BigInteger, nullable=False)
 )
 
 #: Running totals that are *not* computed from rows, so that the rows can be checked against them.
 counters = Table(
-    "counters", metadata, Column("name", String(128), primary_key=True), Column("value", BigInteger, nullable=False)
+    "counters", metadata, Column("name", _text(128), primary_key=True), Column("value", BigInteger, nullable=False)
 )
 
 documents = Table(
     "documents",
     metadata,
-    Column("collection", String(128), primary_key=True),
-    Column("key", String(512), primary_key=True),
+    Column("collection", _text(128), primary_key=True),
+    Column("key", _text(512), primary_key=True),
     Column("body", _Json, nullable=False),
     Column("updated_at", Float, nullable=False),
     sqlite_with_rowid=False,
@@ -62,10 +69,10 @@ tasks = Table(
     "tasks",
     metadata,
     Column("seq", _Seq, primary_key=True, autoincrement=False),
-    Column("task_id", String(512), nullable=False, unique=True),
+    Column("task_id", _text(512), nullable=False, unique=True),
     Column("spec", Text, nullable=False),
     Column("submitted_at", Float, nullable=False),
-    Column("function_hash", String(128)),
+    Column("function_hash", _text(128)),
     Column("call", LargeBinary),
 )
 
@@ -74,7 +81,7 @@ open_tasks = Table(
     "open_tasks",
     metadata,
     Column("seq", _Seq, primary_key=True, autoincrement=False),
-    Column("state", String(32), nullable=False),
+    Column("state", _text(32), nullable=False),
     Column("eligible_at", Float),
     Column("progress", Text),
 )
@@ -84,12 +91,12 @@ task_ends = Table(
     "task_ends",
     metadata,
     Column("seq", _Seq, primary_key=True, autoincrement=False),
-    Column("state", String(32), nullable=False),
+    Column("state", _text(32), nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("eligible_at", Float),
     Column("started_at", Float),
     Column("finished_at", Float, nullable=False),
-    Column("node", String(512)),
+    Column("node", _text(512)),
     Column("run_s", Float),
     Column("progress", Text),
     Column("output", Text),
@@ -100,7 +107,7 @@ Index("task_ends_by_finish", task_ends.c.finished_at)
 functions = Table(
     "functions",
     metadata,
-    Column("hash", String(128), primary_key=True),
+    Column("hash", _text(128), primary_key=True),
     Column("blob", LargeBinary, nullable=False),
 )
 
@@ -108,15 +115,15 @@ requests = Table(
     "requests",
     metadata,
     Column("seq", _Seq, primary_key=True, autoincrement=True),
-    Column("request_id", String(512), nullable=False, unique=True),
-    Column("model_id", String(512), nullable=False),
-    Column("key", String(512)),
+    Column("request_id", _text(512), nullable=False, unique=True),
+    Column("model_id", _text(512), nullable=False),
+    Column("key", _text(512)),
     Column("priority", Integer, nullable=False),
-    Column("state", String(16), nullable=False),
+    Column("state", _text(16), nullable=False),
     Column("accepted_at", Float, nullable=False),
     Column("finished_at", Float),
-    Column("executed_as", String(512)),
-    Column("task_id", String(512)),
+    Column("executed_as", _text(512)),
+    Column("task_id", _text(512)),
     Column("payload", _Json),
     Column("outcome", _Json),
     CheckConstraint("state IN ('accepted', 'completed', 'failed', 'dead_lettered')", name="requests_state"),
@@ -130,7 +137,7 @@ decisions = Table(
     metadata,
     Column("seq", _Seq, primary_key=True, autoincrement=True),
     Column("at", Float, nullable=False),
-    Column("digest", String(128), nullable=False),
+    Column("digest", _text(128), nullable=False),
     Column("plan", _Json, nullable=False),
     Column("outcome", _Json),
 )
@@ -138,7 +145,7 @@ decisions = Table(
 samples = Table(
     "samples",
     metadata,
-    Column("series", String(512), primary_key=True),
+    Column("series", _text(512), primary_key=True),
     Column("at", Float, primary_key=True),
     Column("value", Float, nullable=False),
     sqlite_with_rowid=False,

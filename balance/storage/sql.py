@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import StatementError
+from sqlalchemy.exc import DataError, StatementError
 
 from balance.errors import InvalidValue, StorageError
 from balance.storage.failures import breaks_transaction
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from balance.clock import Clock
 
 T = TypeVar("T")
+
+_STORABLE = "JSON types only, text without lone surrogates, integers of 64 bits"
 
 #: Ids in one ``IN (...)``: well under SQLite's 32,766 parameters, large enough to amortise the statement.
 IDS_PER_STATEMENT = 2000
@@ -72,12 +74,8 @@ class Sql:
         """Run a statement that changes rows, once for each of `rows` where given."""
         if not self._writable:
             raise _only_reads()
-        try:
+        with _values_refused():
             return self._connection.execute(statement, rows) if rows is not None else self.read(statement)
-        except StatementError as error:
-            if isinstance(error.orig, TypeError | ValueError):  # what json.dumps says of a value that is not JSON
-                raise InvalidValue("a stored value", str(error.orig), "JSON types only") from None
-            raise
 
     def bulk(self, head: str, rows: Sequence[tuple[Any, ...]], tail: str = "") -> int:
         """Run ``head (…), (…), … tail`` with the values of all rows, in their order, in as few statements as it takes.
@@ -105,7 +103,8 @@ class Sql:
                 some = rows[done : done + size]
                 values = some[0] if size == 1 else tuple(chain.from_iterable(some))
                 statement = _bulk_statement(head, tail, len(some[0]), size, self._mark)
-                changed += self._connection.exec_driver_sql(statement, values).rowcount
+                with _values_refused():
+                    changed += self._connection.exec_driver_sql(statement, values).rowcount
                 done += size
         return changed
 
@@ -147,6 +146,21 @@ class Sql:
             middle = len(rows) // 2
             return self.write_apart(write, rows[:middle]) + self.write_apart(write, rows[middle:])
         return []
+
+
+@contextmanager
+def _values_refused() -> Iterator[None]:
+    """Turn what is said of a value that can't be stored into `InvalidValue`."""
+    try:
+        yield
+    except (TypeError, ValueError, OverflowError) as error:  # of what turns values into JSON, text and numbers
+        raise InvalidValue("a stored value", str(error), _STORABLE) from None
+    except DataError as error:
+        raise InvalidValue("a stored value", str(error.orig), "what the database takes") from None
+    except StatementError as error:
+        if isinstance(error.orig, TypeError | ValueError):
+            raise InvalidValue("a stored value", str(error.orig), _STORABLE) from None
+        raise
 
 
 @lru_cache(maxsize=64)

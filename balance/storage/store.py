@@ -15,21 +15,16 @@ It does not share one object between processes: each process opens its own.
 
 from __future__ import annotations
 
-import json
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import URL, Connection, Engine, bindparam, create_engine, event, select
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
-from sqlalchemy.pool import StaticPool
+from sqlalchemy import Connection, bindparam, select
 
 from balance.defaults import default
-from balance.errors import ConfigurationError, NotReady, StaleEpoch, StorageError
+from balance.errors import NotReady, StaleEpoch, StorageError
+from balance.storage.engines import WRITES, in_memory, open_engine, parsed
 from balance.storage.failures import explained
 from balance.storage.fence import Fence
 from balance.storage.schema import REVISION, owners
@@ -41,11 +36,8 @@ from balance.types import check_id, check_number
 if TYPE_CHECKING:
     from balance.clock import Clock
 
-_WRITES = "balance_writes"
 # The row stays locked until the commit: on PostgreSQL by FOR SHARE, on SQLite by BEGIN IMMEDIATE.
 _EPOCH = select(owners.c.epoch).where(owners.c.owner == bindparam("owner")).with_for_update(read=True)
-# Built once (json.dumps with options builds one for every value); NaN is no JSON and is refused.
-_as_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 class Store:
@@ -87,45 +79,18 @@ class Store:
 
     def __init__(self, url: str = "sqlite://", *, clock: Clock | None = None, busy_timeout_s: float = 10.0) -> None:
         self._clock: Clock = clock or default("clock")
-        self._url = _parsed(url)
-        self.where = self._url.render_as_string(hide_password=True)
-        self._in_memory = self._url.get_backend_name() == "sqlite" and self._url.database in (None, "", ":memory:")
+        where = parsed(url)
+        self.where = where.render_as_string(hide_password=True)
+        self._in_memory = in_memory(where)
         self._lock = threading.Lock()
         self._holder: int | None = None
         self._closed = False
-        self._engine = self._open(check_number("busy_timeout_s", busy_timeout_s, minimum=0))
+        self._engine = open_engine(where, check_number("busy_timeout_s", busy_timeout_s, minimum=0))
         try:
             self._prepare()
         except BaseException:
             self._engine.dispose()
             raise
-
-    def _open(self, busy_timeout_s: float) -> Engine:
-        if self._url.get_backend_name() != "sqlite":
-            return create_engine(self._url, pool_pre_ping=True, json_serializer=_as_json)
-        options: dict[str, Any] = {
-            "json_serializer": _as_json,
-            "connect_args": {"timeout": busy_timeout_s, "check_same_thread": False},
-        }
-        if self._in_memory:
-            options["poolclass"] = StaticPool
-        else:
-            self._create_private_file(Path(str(self._url.database)))
-        engine = create_engine(self._url, **options)
-        event.listen(engine, "connect", _configure_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
-        return engine
-
-    def _create_private_file(self, path: Path) -> None:
-        """Create the file before SQLite does, which would let everyone read it; the log beside it inherits the mode."""
-        try:
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        except OSError as error:
-            raise StorageError(
-                f"the store {str(path)!r} can't be opened ({error.strerror}); "
-                "create its folder and make it writable for this user, or name another one",
-                store=str(path),
-            ) from None
 
     def _prepare(self) -> None:
         with explained(self.where):
@@ -137,7 +102,7 @@ class Store:
 
     @contextmanager
     def _connected(self, *, writes: bool) -> Iterator[Connection]:
-        with self._engine.connect().execution_options(**{_WRITES: writes}) as connection:
+        with self._engine.connect().execution_options(**{WRITES: writes}) as connection:
             yield connection
 
     @contextmanager
@@ -251,31 +216,3 @@ class Store:
 
     def __repr__(self) -> str:
         return f"Store({self.where!r})"
-
-
-def _parsed(url: str) -> URL:
-    try:
-        parsed = make_url(url)
-        known = parsed.get_backend_name() in ("sqlite", "postgresql")
-        parsed.get_dialect()
-    except (ArgumentError, NoSuchModuleError):
-        known = False
-    if not known:
-        raise ConfigurationError(
-            f"the store URL {url!r} can't be used; expected sqlite:///PATH or postgresql+psycopg://USER@HOST/NAME",
-            url=url,
-        )
-    return parsed
-
-
-def _configure_sqlite(connection: Any, _record: Any) -> None:
-    # The driver's own idea of when to begin would break BEGIN IMMEDIATE and savepoints; `_begin_sqlite` does it.
-    connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    # A writer takes the lock at once: to upgrade a read in the middle fails without waiting.
-    immediate = connection.get_execution_options().get(_WRITES)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")

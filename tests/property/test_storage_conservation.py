@@ -3,7 +3,15 @@ from __future__ import annotations
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 from balance.clock import FakeClock
 from balance.errors import StaleEpoch
@@ -17,11 +25,12 @@ class Requests(RuleBasedStateMachine):
     """Accept, finish, take over, abort and prune in any order: the account holds and agrees with a plain model."""
 
     stale = Bundle("stale")
+    url = "sqlite://"
 
     @initialize()
     def start(self):
         self.clock = FakeClock()
-        self.store = Store(clock=self.clock)
+        self.store = Store(self.url, clock=self.clock)
         self.fence = self.store.acquire("batches")
         self.in_flight: set[str] = set()
         self.ended: dict[str, str] = {}
@@ -87,5 +96,21 @@ class Requests(RuleBasedStateMachine):
             self.store.close()
 
 
-TestRequests = Requests.TestCase
-TestRequests.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+def test_no_request_is_lost_and_none_counts_twice():
+    """Whatever happens, in any order, the account agrees with a plain model of it."""
+    run_state_machine_as_test(Requests, settings=settings(max_examples=25, stateful_step_count=30, deadline=None))
+
+
+def test_nor_on_postgresql(postgres):
+    """The same, with its own way of locking; every example finds the tables empty."""
+
+    class OnPostgres(Requests):
+        url = postgres.new_database()
+
+        def teardown(self):
+            if hasattr(self, "store"):
+                with self.store._engine.begin() as connection:
+                    connection.exec_driver_sql("TRUNCATE requests, counters, owners")
+            super().teardown()
+
+    run_state_machine_as_test(OnPostgres, settings=settings(max_examples=5, stateful_step_count=20, deadline=None))

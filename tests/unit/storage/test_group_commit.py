@@ -11,8 +11,8 @@ TIMEOUT_S = 10
 
 
 @pytest.fixture
-def store():
-    made = Store()
+def store(store_url):
+    made = Store(store_url)
     yield made
     made.close()
 

@@ -10,7 +10,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, inspect, text
+from sqlalchemy import Engine, NullPool, create_engine, inspect, text
 
 import balance.storage.migrations
 from balance.errors import StorageError
@@ -18,21 +18,25 @@ from balance.storage import Store, upgrade
 from balance.storage.schema import REVISION, metadata
 
 
+def opened(url: str) -> Engine:
+    return create_engine(url, poolclass=NullPool)
+
+
 def migrate(url: str, revision: str) -> None:
     config = upgrade.alembic_config()
-    with create_engine(url).connect() as connection, connection.begin():
+    with opened(url).connect() as connection, connection.begin():
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
 
 
 def differences(url: str) -> list[object]:
-    with create_engine(url).connect() as connection:
+    with opened(url).connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "target_metadata": metadata})
         return compare_metadata(context, metadata)
 
 
 def execute(url: str, statement: str) -> None:
-    with create_engine(url).connect() as connection, connection.begin():
+    with opened(url).connect() as connection, connection.begin():
         connection.execute(text(statement))
 
 
@@ -76,7 +80,7 @@ def test_an_older_database_is_brought_up_to_date(empty_url, tmp_path, monkeypatc
         store = Store(empty_url)
         assert store.get("c", "k") == {"v": 1}
         store.close()
-    with create_engine(empty_url).connect() as connection:
+    with opened(empty_url).connect() as connection:
         assert upgrade.revision_of(connection) == "0002"
         assert connection.execute(text("SELECT note FROM documents")).all() == [(None,)]
 
@@ -115,5 +119,5 @@ def test_tables_of_something_else_are_not_touched(empty_url):
     execute(empty_url, "CREATE TABLE owners (name TEXT)")
     with pytest.raises(StorageError, match="name another store"):
         Store(empty_url)
-    with create_engine(empty_url).connect() as connection:
+    with opened(empty_url).connect() as connection:
         assert inspect(connection).get_table_names() == ["owners"]

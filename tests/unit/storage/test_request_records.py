@@ -23,8 +23,8 @@ def clock():
 
 
 @pytest.fixture
-def tx(clock):
-    store = Store(clock=clock)
+def tx(store_url, clock):
+    store = Store(store_url, clock=clock)
     with store.transaction(store.acquire("batches")) as open_tx:
         yield open_tx
     store.close()

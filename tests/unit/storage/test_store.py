@@ -11,9 +11,9 @@ from balance.errors import ConfigurationError, InvalidValue, NotReady, StaleEpoc
 from balance.storage import Fence, Store, StoreJournal
 
 
-@pytest.fixture(params=["memory", "file"])
-def store(request, tmp_path):
-    made = Store("sqlite://" if request.param == "memory" else f"sqlite:///{tmp_path}/b.db", clock=FakeClock())
+@pytest.fixture
+def store(store_url):
+    made = Store(store_url, clock=FakeClock())
     yield made
     made.close()
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from balance.clock import FakeClock
-from balance.errors import Conflict, StorageError
+from balance.errors import Conflict, InvalidValue, StorageError
 from balance.storage import Store
 
 
@@ -13,8 +13,8 @@ def clock():
 
 
 @pytest.fixture
-def tx(clock):
-    store = Store(clock=clock)
+def tx(store_url, clock):
+    store = Store(store_url, clock=clock)
     with store.transaction(store.acquire("scheduler")) as open_tx:
         yield open_tx
     store.close()
@@ -111,7 +111,7 @@ def test_a_row_that_is_refused_keeps_no_other_from_the_disk(tx):
     rows[20] = new(21, "lone \udce9 surrogate")
     rows[33] = new(34, "t5")
     refused = tx.write_apart(tx.tasks.add, rows)
-    assert [(row[0], type(error)) for row, error in refused] == [(21, UnicodeEncodeError), (34, Conflict)]
+    assert [(row[0], type(error)) for row, error in refused] == [(21, InvalidValue), (34, Conflict)]
     assert len(tx.tasks.calls(f"t{seq}" for seq in range(1, 50))) == 47
 
 
