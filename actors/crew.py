@@ -260,24 +260,19 @@ class Crew:
         node = self._nodes[node_id]
         node.made += 1
         name = f"{PREFIX}{node_id[:8]}-{self._epoch}-{node.made}"
-        handle = (
-            ray.remote(concurrency_groups={CONTROL: CONTROL_THREADS})(ExecutorActor)
-            .options(
-                name=name,
-                namespace=NAMESPACE,
-                lifetime="detached",
-                num_cpus=0,
-                max_restarts=0,
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
-            )
-            .remote(name, devices, self._result_limit_bytes)
-        )
+        handle = self._start(name, node_id, devices)
         executor = Executor(name, node_id, devices, handle)
         node.place(devices).everyone.append(executor)
         watching = asyncio.get_running_loop().create_task(self._watch(executor))
         self._watching.add(watching)
         watching.add_done_callback(self._watching.discard)
         return executor
+
+    def _start(self, name: str, node_id: str, devices: Devices) -> Any:
+        actor = ray.remote(concurrency_groups={CONTROL: CONTROL_THREADS})(ExecutorActor)
+        where = NodeAffinitySchedulingStrategy(node_id, soft=False)
+        detached = {"name": name, "namespace": NAMESPACE, "lifetime": "detached", "max_restarts": 0, "num_cpus": 0}
+        return actor.options(**detached, scheduling_strategy=where).remote(name, devices, self._result_limit_bytes)
 
     async def _watch(self, executor: Executor) -> None:
         """Measure how long a new executor takes until it answers, and notice when it dies while it is free."""
