@@ -16,7 +16,7 @@ from pydantic_core import PydanticSerializationError
 from balance.clock import Clock
 from balance.config import Settings
 from balance.defaults import default
-from balance.errors import Conflict, InvalidValue, NotReady, UnknownId
+from balance.errors import BalanceError, Conflict, InvalidValue, NotReady, UnknownId
 from balance.messaging.broker import Broker, Outgoing, Record
 from balance.messaging.brokers import open_broker, release_broker
 from balance.messaging.delivery import (
@@ -292,16 +292,23 @@ class KafkaService:
         Returns
         -------
         dict
-            ``status`` (``ok``, ``degraded``: a subscription has a problem, or ``closed``), ``broker``, ``topics``
-            (how many), ``counters`` (see `Counters`), ``subscriptions`` (see `Subscription.to_dict`).
+            ``status`` (``ok``, ``degraded``: the broker or a subscription has a problem, or ``closed``), ``problem``
+            (of the broker; None if it answers), ``broker``, ``topics`` (how many; None if it does not answer),
+            ``counters`` (see `Counters`), ``subscriptions`` (see `Subscription.to_dict`).
         """
-        broker = self._broker
+        broker, problem, topics = self._broker, None, None
+        if broker is not None:
+            try:
+                topics = len(await broker.topics())
+            except BalanceError as error:
+                problem = str(error)
         subscriptions = [s.to_dict() for _, s in sorted(self._subscriptions.items())]
-        is_degraded = any(s["problem"] for s in subscriptions)
+        is_degraded = problem is not None or any(s["problem"] for s in subscriptions)
         return {
             "status": "closed" if broker is None else "degraded" if is_degraded else "ok",
+            "problem": problem,
             "broker": None if broker is None else repr(broker),
-            "topics": 0 if broker is None else len(await broker.topics()),
+            "topics": topics,
             "counters": self.counters.to_dict(),
             "subscriptions": subscriptions,
         }

@@ -331,7 +331,7 @@ def _read(partitions: Sequence[PartitionLog], wanted: Sequence[tuple[int, int]],
     """Read from each partition in turn, an equal share first, so that a full one does not starve the others."""
     out: list[Record] = []
     for rank, (number, start) in enumerate(wanted):
-        share = (max_records - len(out)) // (len(wanted) - rank) or 1
+        share = max((max_records - len(out)) // (len(wanted) - rank), 1)
         if partitions[number].end_offset > start:
             out += partitions[number].read(start, share, READ_MAX_BYTES // len(wanted))
     return out

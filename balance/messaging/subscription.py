@@ -100,6 +100,10 @@ class Subscription:
                 except (BalanceError, OSError) as error:
                     await self._pause(f"poll failed: {error}")
                     continue
+                except Exception as error:
+                    logger.exception("subscription.poll_failed topic=%s group=%s", self.topic, self.group)
+                    await self._pause(f"poll failed unexpectedly: {error!r}")
+                    continue
                 if polled is None:
                     continue
                 self.problem = None

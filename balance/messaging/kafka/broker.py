@@ -10,19 +10,21 @@ markers in the partitions, which count as records wherever lag is measured.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from balance.clock import Clock, SystemClock
 from balance.errors import InvalidValue, NotReady, StorageError, UnknownId
 from balance.messaging.broker import Outgoing, Polled, check_record
+from balance.messaging.kafka import onlooker
 from balance.messaging.kafka.member import KafkaMember
 from balance.messaging.kafka.options import MAX_BATCH_BYTES, KafkaOptions
 from balance.messaging.kafka.problems import translate
@@ -30,7 +32,6 @@ from balance.messaging.kafka.sender import KafkaSender
 from balance.messaging.topics import check_topic
 from balance.types import check_id, check_int, check_number
 
-#: How long the brokers may take to answer a question.
 ANSWER_S = 10.0
 SESSION_S = 10.0
 MAX_PARTITIONS = 1_000
@@ -39,6 +40,8 @@ QUESTIONS = 4
 LOOK_EVERY_S = 0.02
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 
 class KafkaBroker:
@@ -53,6 +56,8 @@ class KafkaBroker:
     session_s : float, default 10
         After so many seconds without a poll a member leaves its group; at least 6 where a whole process dies, which
         only Kafka itself can notice.
+    answer_s : float, default 10
+        How long the brokers may take to answer a question before that is an error.
 
     Raises
     ------
@@ -65,10 +70,13 @@ class KafkaBroker:
     KafkaBroker('kafka://one:9092,two:9093')
     """
 
-    def __init__(self, url: str, *, clock: Clock | None = None, session_s: float = SESSION_S) -> None:
+    def __init__(
+        self, url: str, *, clock: Clock | None = None, session_s: float = SESSION_S, answer_s: float = ANSWER_S
+    ) -> None:
         self._options = KafkaOptions.parse(url)
         self._clock = clock if clock is not None else SystemClock()
         self._session_s = check_number("session_s", session_s, minimum=0.0, what="number of seconds")
+        self._answer_s = check_number("answer_s", answer_s, minimum=0.0, what="number of seconds")
         self._lock = threading.Lock()  # guards what is opened when it is first needed
         self._client: AdminClient | None = None
         self._sending: KafkaSender | None = None
@@ -109,7 +117,7 @@ class KafkaBroker:
             settings["retention.ms"] = str(int(retention_s * 1_000))
         new = NewTopic(topic, count, copies, config=settings)
         doing = f"create the topic {topic!r}"
-        is_new = await self._ask(doing, lambda: _create(self._admin(), new))
+        is_new = await self._ask(doing, lambda: _create(self._admin(), new, self._answer_s))
         await self._until_visible(topic, count)
         return is_new
 
@@ -175,9 +183,9 @@ class KafkaBroker:
     async def lag(self, topic: str, group: str) -> dict[int, int]:
         """Return for each partition how many records `group` has not committed yet."""
         count = await self._count(topic)
-        places = [TopicPartition(topic, number) for number in range(count)]
-        doing = f"say how far group {check_id('group', group)!r} is"
-        return await self._ask(doing, lambda: _lag(self._admin(), group, places), topic)
+        properties = self._options.consumer(check_id("group", group), self._session_s)
+        doing = f"say how far group {group!r} is"
+        return await self._ask(doing, lambda: onlooker.lag(properties, topic, count, self._answer_s), topic)
 
     async def close(self) -> None:
         """Leave every group, send what is on its way, and end every thread; safe to call twice."""
@@ -195,7 +203,7 @@ class KafkaBroker:
     def _admin(self) -> AdminClient:
         with self._lock:
             if self._client is None:
-                self._client = AdminClient(self._options.admin())
+                self._client = AdminClient(self._options.admin(), logger=logger)
             return self._client
 
     def _sender(self) -> KafkaSender:
@@ -236,7 +244,7 @@ class KafkaBroker:
             raise translate(error, self._options.servers, doing, topic) from error
 
     async def _metadata(self) -> Any:
-        return await self._ask("answer", lambda: self._admin().list_topics(timeout=ANSWER_S))
+        return await self._ask("answer", lambda: self._admin().list_topics(timeout=self._answer_s))
 
     async def _look_up(self) -> dict[str, int]:
         metadata = await self._metadata()
@@ -256,7 +264,7 @@ class KafkaBroker:
     async def _until_visible(self, topic: str, count: int) -> None:
         """Wait until the topic can be written to: the brokers hear of it one after the other."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + ANSWER_S
+        until = loop.time() + self._answer_s
         while True:
             found = (await self._metadata()).topics.get(topic)
             if found is not None and sum(p.leader >= 0 for p in found.partitions.values()) >= count:
@@ -267,26 +275,11 @@ class KafkaBroker:
             await asyncio.sleep(LOOK_EVERY_S)
 
 
-def _create(admin: AdminClient, new: NewTopic) -> bool:
+def _create(admin: AdminClient, new: NewTopic, answer_s: float) -> bool:
     try:
-        admin.create_topics([new], operation_timeout=ANSWER_S, request_timeout=ANSWER_S)[new.topic].result()
+        admin.create_topics([new], operation_timeout=answer_s, request_timeout=answer_s)[new.topic].result()
     except KafkaException as error:
         if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
             raise
         return False
     return True
-
-
-def _lag(admin: AdminClient, group: str, places: list[TopicPartition]) -> dict[int, int]:
-    asked = [ConsumerGroupTopicPartitions(group, places)]
-    committed = admin.list_consumer_group_offsets(asked, request_timeout=ANSWER_S)[group]
-    ends, starts = (
-        admin.list_offsets(dict.fromkeys(places, spec), request_timeout=ANSWER_S)
-        for spec in (OffsetSpec.latest(), OffsetSpec.earliest())  # type: ignore[no-untyped-call]
-    )
-    reached = {place.partition: place.offset for place in committed.result().topic_partitions}
-    return {
-        place.partition: ends[place].result().offset
-        - max(reached.get(place.partition, 0), starts[place].result().offset)
-        for place in places
-    }

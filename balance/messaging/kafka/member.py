@@ -137,7 +137,7 @@ class KafkaMember:
         records: list[Record] = []
         for rank, (number, position) in enumerate(wanted):
             # An equal share first, so that a full partition does not starve the others.
-            share = (max_records - len(records)) // (len(wanted) - rank) or 1
+            share = max((max_records - len(records)) // (len(wanted) - rank), 1)
             window = self._windows[number]
             found = window.read(position, share)
             if found is None:
@@ -310,10 +310,11 @@ class KafkaMember:
         if is_lasting(error):
             self._note(error, "answer")
         else:
-            logger.info("kafka.error topic=%s error=%s", self._topic, error)
+            logger.debug("kafka.error topic=%s error=%s", self._topic, error)
 
     def _note(self, error: KafkaError, doing: str) -> None:
-        logger.warning("kafka.problem topic=%s error=%s", self._topic, error)
+        if self._problem is None:
+            logger.warning("kafka.problem topic=%s error=%s", self._topic, error)
         self._problem = translate(error, self._servers, doing, self._topic)
         self._bell.ring()
 

@@ -102,6 +102,7 @@ class KafkaOptions:
             "bootstrap.servers": self.servers,
             "client.id": "balance",
             "reconnect.backoff.max.ms": 1_000,  # a broker that is back is found within a second, not ten
+            "log_level": 2,  # every failed attempt to connect is a line otherwise; what lasts is reported as an error
             **self.given,
         }
 
@@ -132,4 +133,5 @@ class KafkaOptions:
         if made.get("group.protocol", "classic") == "classic":  # otherwise both are the broker's to set (KIP-848)
             made["partition.assignment.strategy"] = "cooperative-sticky"
             made.setdefault("session.timeout.ms", max(int(session_s * 1_000), 6_000))
+            made.setdefault("heartbeat.interval.ms", 1_000)  # that is how soon members hear that they have to give way
         return made

@@ -253,3 +253,20 @@ class BrokerSuite:
                 assert [r.value for r in seen] == [b"0", b"1"]
 
         run(scenario)
+
+    def test_no_partition_starves(self, run):
+        """Whoever reads little at a time still gets something of every partition."""
+
+        async def scenario(broker):
+            await broker.create_topic("t", 4)
+            await broker.append("t", [Outgoing(str(n).encode(), b"x", {}) for n in range(100)])
+            joined = await broker.poll("t", "g", "m", generation=0, positions={})
+            how = {"generation": joined.generation, "positions": joined.assigned}
+            while len((await broker.poll("t", "g", "m", **how, wait_s=5)).records) < 100:
+                await asyncio.sleep(0.01)  # until everything was fetched
+            for most in (1, 2, 3, 7):
+                polled = await broker.poll("t", "g", "m", **how, max_records=most)
+                assert {r.partition for r in polled.records} == {0, 1, 2, 3}
+                assert len(polled.records) <= max(most, 4)
+
+        run(scenario)

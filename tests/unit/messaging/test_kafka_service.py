@@ -1,50 +1,25 @@
-"""Delivery: at least once, bounded retries, dead letters, backpressure, graceful stop."""
+"""The message service on the embedded log: delivery, and what happens before anything is open."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
-from collections import Counter
+import importlib.util
+from pathlib import Path
 
 import pytest
 
 from balance.config import Settings
-from balance.errors import (
-    ConfigurationError,
-    Conflict,
-    InvalidValue,
-    MessageRejected,
-    NotReady,
-    StorageError,
-    UnknownId,
-)
-from balance.messaging import DeliveryPolicy, EmbeddedLog, KafkaService, Outgoing
+from balance.errors import ConfigurationError, NotReady, StorageError
+from balance.messaging import EmbeddedLog, KafkaService
 
-#: No waits between attempts.
-FAST = DeliveryPolicy(max_attempts=3, backoff_s=0.0, commit_every_s=0.0)
-
-
-class Heard:
-    """Collects messages; `until(n)` waits for the n-th."""
-
-    def __init__(self):
-        self.messages = []
-        self._grown = asyncio.Condition()
-
-    async def __call__(self, message):
-        async with self._grown:
-            self.messages.append(message)
-            self._grown.notify_all()
-
-    async def until(self, count):
-        async with self._grown:
-            await asyncio.wait_for(self._grown.wait_for(lambda: len(self.messages) >= count), 10)
-        return self.messages
+_spec = importlib.util.spec_from_file_location("delivery_suite", Path(__file__).with_name("delivery_suite.py"))
+delivery_suite = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(delivery_suite)
+Heard = delivery_suite.Heard
 
 
 @pytest.fixture
-def run(tmp_path):
+def run_on_log(tmp_path):
     """Run a scenario on a service over an embedded log; the log is closed whatever happens."""
 
     def run(scenario):
@@ -64,321 +39,15 @@ def run(tmp_path):
     return run
 
 
-def test_what_is_sent_is_delivered_with_its_envelope(run):
-    """Value, key, headers and place arrive as they were sent."""
+class TestDelivery(delivery_suite.DeliverySuite):
+    """The suite on files."""
 
-    async def scenario(service):
-        heard = Heard()
-        await service.subscribe("t", "g", heard)
-        sent = await service.send_message("t", {"text": "سلام"}, key="k", headers={"h": "1"})
-        assert sent == {"status": "sent", "topic": "t", "partition": 0, "offset": 0}
-        [message] = await heard.until(1)
-        assert (message.value, message.key, message.headers, message.offset) == ({"text": "سلام"}, b"k", {"h": "1"}, 0)
+    @pytest.fixture
+    def run(self, run_on_log):
+        return run_on_log
 
-    run(scenario)
 
-
-def test_failing_handler_is_tried_again_then_dead_lettered(run):
-    """A handler gets a message as often as the policy says; then it lies in the dead-letter topic, whole."""
-
-    async def scenario(service):
-        attempts = []
-
-        async def handler(message):
-            attempts.append((message.attempt, message.is_last_attempt))
-            raise RuntimeError("no luck")
-
-        letters = Heard()
-        await service.create_topic("t.dead-letter")
-        await service.subscribe("t.dead-letter", "operator", letters)
-        await service.subscribe("t", "g", handler, policy=FAST)
-        await service.send_message("t", {"n": 1}, key="k")
-        [letter] = await letters.until(1)
-        assert attempts == [(1, False), (2, False), (3, True)]
-        value = letter.value
-        assert value["reason"] == "no luck"
-        assert value["attempts"] == 3
-        assert value["error"]["type"] == "RuntimeError"
-        assert "raise RuntimeError" in value["error"]["traceback"]
-        assert json.loads(base64.b64decode(value["original"]["value"])) == {"n": 1}
-        assert (value["original"]["topic"], value["original"]["offset"], value["group"]) == ("t", 0, "g")
-        assert service.counters.to_dict() == {"sent": 1, "delivered": 1, "retried": 2, "dead_lettered": 1}
-
-    run(scenario)
-
-
-def test_rejected_message_is_not_tried_again(run):
-    """`MessageRejected` says that trying again is useless."""
-
-    async def scenario(service):
-        heard = Heard()
-        attempts = []
-
-        async def handler(message):
-            attempts.append(message.attempt)
-            if message.value["n"] == 1:
-                raise MessageRejected("never")
-            await heard(message)
-
-        await service.subscribe("t", "g", handler, policy=FAST)
-        await service.send_batch("t", [{"n": 1}, {"n": 2}])
-        await heard.until(1)
-        assert attempts == [1, 1]
-        assert service.counters.dead_lettered == 1
-
-    run(scenario)
-
-
-def test_malformed_messages_go_to_the_dead_letters_untouched(run, tmp_path):
-    """What is no JSON object never reaches a handler, blocks nothing, and is kept byte for byte."""
-    bad = [b"not json", b"\xff\xfe", b"[1]", b'{"v": NaN}', b"", b"cos\nsystem\n(S'true'\ntR.", b"[" * 5_000]
-
-    async def scenario(service):
-        heard, letters = Heard(), Heard()
-        await service.create_topic("t.dead-letter")
-        await service.subscribe("t.dead-letter", "operator", letters)
-        await service.subscribe("t", "g", heard, policy=FAST)
-        await service._broker.append("t", [Outgoing(None, value, {}) for value in bad])
-        await service.send_message("t", {"good": True})
-        [message] = await heard.until(1)
-        assert message.value == {"good": True}
-        await letters.until(len(bad))
-        assert [base64.b64decode(m.value["original"]["value"]) for m in letters.messages] == bad
-        assert all(m.value["reason"] for m in letters.messages)
-
-    run(scenario)
-
-
-def test_largest_message_fits_into_its_dead_letter(run):
-    """A message at the size limit can be dead-lettered whole."""
-
-    async def scenario(service):
-        letters = Heard()
-
-        async def handler(message):
-            raise MessageRejected("no")
-
-        await service.create_topic("t.dead-letter")
-        await service.subscribe("t.dead-letter", "operator", Heard(), policy=FAST)
-        await service.unsubscribe("t.dead-letter", "operator")
-        await service.subscribe("t", "g", handler, policy=FAST)
-        await service.send_message("t", {"x": "y" * (2**20 - 100)})
-        while service.counters.dead_lettered < 1:
-            await asyncio.sleep(0.001)
-        assert (await service.lag("t.dead-letter", "another"))["lag"] == 1
-        assert not letters.messages
-
-    run(scenario)
-
-
-def test_hanging_handler_times_out(run):
-    """A handler that hangs is cancelled, tried again and given up; the next message is handled."""
-
-    async def scenario(service):
-        heard = Heard()
-        cancelled = []
-
-        async def handler(message):
-            if message.value["n"] == 1:
-                try:
-                    await asyncio.Event().wait()
-                except asyncio.CancelledError:
-                    cancelled.append(message.attempt)
-                    raise
-            await heard(message)
-
-        policy = DeliveryPolicy(max_attempts=2, backoff_s=0.0, handler_timeout_s=0.01)
-        await service.subscribe("t", "g", handler, policy=policy)
-        await service.send_batch("t", [{"n": 1}, {"n": 2}])
-        [message] = await heard.until(1)
-        assert message.value == {"n": 2}
-        assert cancelled == [1, 2]
-        assert service.counters.dead_lettered == 1
-
-    run(scenario)
-
-
-@pytest.mark.parametrize("failure", [SystemExit(3), asyncio.CancelledError(), TimeoutError(), RecursionError()])
-def test_no_failure_of_a_handler_stops_the_subscription(run, failure):
-    """Even `sys.exit` or a stray cancellation in a handler is a failure of that message only."""
-
-    async def scenario(service):
-        heard = Heard()
-
-        async def handler(message):
-            if message.value["n"] == 1:
-                raise failure
-            await heard(message)
-
-        await service.subscribe("t", "g", handler, policy=FAST)
-        await service.send_batch("t", [{"n": 1}, {"n": 2}])
-        [message] = await heard.until(1)
-        assert message.value == {"n": 2}
-        assert service.counters.dead_lettered == 1
-
-    run(scenario)
-
-
-def test_slow_handler_holds_up_its_partition_only(run):
-    """While one partition's handler hangs, the others go on, and the slow one's memory stays bounded."""
-
-    async def scenario(service):
-        await service.create_topic("p", 4)
-        places = [await service.send_message("p", {"n": n}, key=str(n)) for n in range(200)]
-        slow = places[0]["partition"]
-        expected = sum(place["partition"] != slow for place in places)
-        heard, release = Heard(), asyncio.Event()
-
-        async def handler(message):
-            if message.partition == slow:
-                await release.wait()
-            await heard(message)
-
-        await service.subscribe("p", "g", handler, policy=DeliveryPolicy(buffer=4))
-        await heard.until(expected)
-        assert {m.partition for m in heard.messages} == {0, 1, 2, 3} - {slow}
-        [subscription] = (await service.health())["subscriptions"]
-        assert subscription["buffered"] <= 4
-        release.set()
-        await heard.until(200)
-        assert Counter(m.value["n"] for m in heard.messages) == Counter(range(200))
-
-    run(scenario)
-
-
-@pytest.mark.parametrize("buffer", [1, 2, 3, 10])
-def test_small_buffers_deliver_everything_in_order(run, buffer):
-    """However small the buffer is, nothing is lost, repeated or reordered."""
-
-    async def scenario(service):
-        heard = Heard()
-        await service.send_batch("t", [{"n": n} for n in range(50)])
-        await service.subscribe("t", "g", heard, policy=DeliveryPolicy(buffer=buffer))
-        await heard.until(50)
-        assert [m.value["n"] for m in heard.messages] == list(range(50))
-
-    run(scenario)
-
-
-def test_concurrency_commits_only_what_is_handled(run):
-    """With several workers, a slow first message holds the commit back although later ones are done."""
-
-    async def scenario(service):
-        heard, release = Heard(), asyncio.Event()
-
-        async def handler(message):
-            if message.offset == 0:
-                await release.wait()
-            await heard(message)
-
-        await service.send_batch("t", [{"n": n} for n in range(10)])
-        await service.subscribe("t", "g", handler, policy=DeliveryPolicy(concurrency=4, commit_every_s=0.0))
-        await heard.until(9)
-        assert (await service.lag("t", "g"))["lag"] == 10
-        release.set()
-        await heard.until(10)
-        await service.unsubscribe("t", "g")
-        assert (await service.lag("t", "g"))["lag"] == 0
-
-    run(scenario)
-
-
-def test_stopping_finishes_what_runs_and_leaves_the_rest(run):
-    """Unsubscribing lets the running handler finish and commits it; the others come to the next subscriber, once."""
-
-    async def scenario(service):
-        first, second, entered = Heard(), Heard(), asyncio.Event()
-
-        async def handler(message):
-            entered.set()
-            await asyncio.sleep(0)
-            await first(message)
-
-        await service.send_batch("t", [{"n": n} for n in range(20)])
-        await service.subscribe("t", "g", handler)
-        await entered.wait()
-        await service.unsubscribe("t", "g")
-        handled = [m.value["n"] for m in first.messages]
-        assert handled
-        assert (await service.lag("t", "g"))["lag"] == 20 - len(handled)
-        await service.subscribe("t", "g", second)
-        await second.until(20 - len(handled))
-        assert handled + [m.value["n"] for m in second.messages] == list(range(20))
-
-    run(scenario)
-
-
-def test_stopping_cancels_who_does_not_finish(run):
-    """A handler that outlasts the grace is cancelled; its message is not committed and comes again."""
-
-    async def scenario(service):
-        entered = asyncio.Event()
-
-        async def handler(message):
-            entered.set()
-            await asyncio.Event().wait()
-
-        await service.send_message("t", {})
-        await service.subscribe("t", "g", handler, policy=DeliveryPolicy(grace_s=0.01))
-        await entered.wait()
-        await service.unsubscribe("t", "g")
-        assert (await service.lag("t", "g"))["lag"] == 1
-
-    run(scenario)
-
-
-def test_two_services_share_a_group(tmp_path):
-    """Two members split the partitions; when one leaves, the other gets the rest; nothing is lost."""
-
-    async def main():
-        log = EmbeddedLog(tmp_path)
-        one, two = KafkaService(broker=log), KafkaService(broker=log)
-        heard = Heard()
-        for service in (one, two):
-            await service.connect()
-        await one.create_topic("t", 4)
-        for service in (one, two):
-            await service.subscribe("t", "g", heard)
-        await one.send_batch("t", [{"n": n} for n in range(100)], [str(n) for n in range(100)])
-        await heard.until(100)
-        await one.close()
-        await two.send_batch("t", [{"n": n} for n in range(100, 200)], [str(n) for n in range(100)])
-        await heard.until(200)
-        while {m.value["n"] for m in heard.messages} != set(range(200)):  # repeats are allowed, gaps are not
-            await heard.until(len(heard.messages) + 1)
-        await two.close()
-        await log.close()
-
-    asyncio.run(main())
-
-
-def test_mistakes_are_refused_and_send_nothing(run):
-    """Unknown topics, bad names, what is not JSON, what is too large: errors, and nothing was sent."""
-
-    async def scenario(service):
-        with pytest.raises(UnknownId, match="did you mean"):
-            await service.send_message("tt", {})
-        with pytest.raises(UnknownId):
-            await service.subscribe("nowhere", "g", Heard())
-        for message in ({"v": float("nan")}, {"v": object()}, {"v": "x" * 2**20}, [1], "text", {"v": "\ud800"}):
-            with pytest.raises(InvalidValue):
-                await service.send_message("t", message)
-        with pytest.raises(InvalidValue):
-            await service.send_batch("t", [{"good": 1}, {"bad": {1}}])
-        with pytest.raises(InvalidValue):
-            await service.send_message("t", {}, headers={"h": "x" * 10_000})
-        with pytest.raises(InvalidValue):
-            await service.send_message("../t", {})
-        await service.subscribe("t", "g", Heard())
-        with pytest.raises(Conflict):
-            await service.subscribe("t", "g", Heard())
-        assert (await service.lag("t", "another"))["lag"] == 0
-        assert service.counters.sent == 0
-
-    run(scenario)
-
-
-def test_health_tells_what_is_wrong(run, monkeypatch):
+def test_health_tells_what_is_wrong(run_on_log, monkeypatch):
     """A subscription whose broker fails is degraded, and well again when the broker is."""
 
     async def scenario(service):
@@ -400,7 +69,7 @@ def test_health_tells_what_is_wrong(run, monkeypatch):
         await heard.until(2)
         assert (await service.health())["status"] == "ok"
 
-    run(scenario)
+    run_on_log(scenario)
 
 
 def test_default_broker_is_shared_in_a_process(tmp_path):
