@@ -41,6 +41,9 @@ from balance.types import Priority, Resources, check_number, check_priority
 CHUNKS = SchedulingPolicy(chunk_s=0.005, chunk_max=256)
 """Tasks that are short together go to an executor together: long enough to be worth it, short enough to wait for."""
 
+FORGET_EVERY_S = 600.0
+"""How often tasks are looked for that are over for longer than they are to be remembered."""
+
 
 class SchedulerActor(Shell):
     """Queues tasks and runs them on executors, in the right order."""
@@ -85,6 +88,7 @@ class SchedulerActor(Shell):
         self._arm()
         self.spawn(self.every(IDLE_S, self.leases.give_back_idle))
         self.spawn(self.every(60.0, self.desk.forget_absent))
+        self.spawn(self.every(FORGET_EVERY_S, self._forget_old))
         self.spawn(self.every(EXECUTORS_KEPT_S, self.pool.tidy))
 
     async def _view_of_allocator(self) -> dict[str, Any]:
@@ -318,6 +322,16 @@ class SchedulerActor(Shell):
         }
 
     # -- inside ------------------------------------------------------------------------------------
+
+    async def _forget_old(self) -> None:
+        """Forget, in memory and on disk, what is over for longer than it is to be remembered."""
+        before, engine = self.clock.wall() - self.settings.tasks_kept_s, self.scheduler.engine
+        for task in [engine.task(task_id) for task_id in engine.state.history]:
+            if task.finished_at is not None and task.finished_at < before:
+                engine.forget(task.task_id)
+        gone = await self.journal.forget(before)
+        if gone:
+            self.log.info("event=tasks_forgotten count=%d", gone)
 
     def _entered(self) -> None:
         self._changed.set()

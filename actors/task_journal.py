@@ -29,6 +29,9 @@ from balance.storage.tasks import Finished, Unfinished
 FINISHED_LOADED = 1000
 """How many tasks that are over are remembered after a restart; the others' outcomes are in the store."""
 
+FORGOTTEN_AT_ONCE = 1000
+"""How many old tasks go in one write: nobody waits long for the disk."""
+
 
 class TaskJournal:
     """Keeps tasks.
@@ -103,6 +106,15 @@ class TaskJournal:
             with self._lock:
                 again, _ = self._next_write()
             await asyncio.shield(asyncio.wrap_future(again))
+
+    async def forget(self, before: float) -> int:
+        """Forget the tasks that finished before `before` (POSIX seconds), a few at a time; return how many."""
+        gone = 0
+        while True:
+            some = await asyncio.wrap_future(self._commits.submit(lambda tx: tx.tasks.prune(before, FORGOTTEN_AT_ONCE)))
+            gone += some
+            if some < FORGOTTEN_AT_ONCE:
+                return gone
 
     def load(self) -> Iterable[TaskImage]:
         """Return the tasks that are not over, and the last of those that are (without their results)."""

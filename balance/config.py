@@ -48,6 +48,8 @@ class Settings:
         How much the data coordinator keeps in Ray's object store before it evicts.
     result_limit_bytes : int
         How large the pickled result of a task may be; a larger one fails its task.
+    tasks_kept_s : float
+        For how many seconds a task that is over is remembered, with its result; its id may be used again after that.
 
     Examples
     --------
@@ -64,6 +66,7 @@ class Settings:
     allow_file_roots: str = ""
     data_budget_bytes: int = 256 * 2**20
     result_limit_bytes: int = 64 * 2**20
+    tasks_kept_s: float = 7 * 86_400.0
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import delete, exists, func, select
+from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
 from balance.errors import Conflict
@@ -99,6 +99,8 @@ _END = (
 )
 _ONCE = "ON CONFLICT (seq) DO NOTHING"
 _CLOSE = "DELETE FROM open_tasks WHERE seq IN (VALUES"
+_FORGET_TASK = "DELETE FROM tasks WHERE seq IN (VALUES"
+_FORGET_END = "DELETE FROM task_ends WHERE seq IN (VALUES"
 
 
 class _Taken(Exception):
@@ -220,19 +222,24 @@ class TaskRecords:
             )
         return dict(sorted(found.items()))
 
-    def prune(self, before: float) -> int:
-        """Forget tasks that finished before `before` (POSIX seconds), and functions that no task calls any more.
+    def prune(self, before: float, limit: int = 10_000) -> int:
+        """Forget tasks that finished before `before` (POSIX seconds), with their results, the oldest first.
+
+        Parameters
+        ----------
+        limit : int
+            How many at most: others wait for the disk meanwhile.
 
         Returns
         -------
         int
-            How many tasks were forgotten.
+            How many tasks were forgotten; as many as `limit` where there may be more.
         """
-        old = select(task_ends.c.seq).where(task_ends.c.finished_at < before)
-        self._sql.write(delete(tasks).where(tasks.c.seq.in_(old)))
-        gone = self._sql.write(delete(task_ends).where(task_ends.c.finished_at < before)).rowcount
-        self._sql.write(delete(functions).where(~exists().where(tasks.c.function_hash == functions.c.hash)))
-        return int(gone)
+        old = select(task_ends.c.seq).where(task_ends.c.finished_at < before).order_by(task_ends.c.finished_at)
+        seqs = list(self._sql.read(old.limit(limit)).scalars())
+        for head in (_FORGET_TASK, _FORGET_END):
+            self._sql.bulk(head, [(seq,) for seq in seqs], ")")
+        return len(seqs)
 
     def put_functions(self, blobs: Mapping[str, bytes]) -> None:
         """Keep pickled functions by their hash; one that is there already is left alone."""

@@ -273,3 +273,18 @@ def test_who_gives_up_waiting_takes_no_write_along(store: Store, journal: TaskJo
 
     asyncio.run(main())
     assert list(load(store)) == ["t"]
+
+
+def test_old_tasks_are_forgotten(store: Store, journal: TaskJournal, monkeypatch: Any) -> None:
+    """All of them, however few at a time; the others stay."""
+    monkeypatch.setattr("actors.task_journal.FORGOTTEN_AT_ONCE", 2)
+    names = [f"t{n}" for n in range(5)]
+    journal.record([task(name) for name in names])
+    journal.record([task(name, State.COMPLETED, finished_at=float(n)) for n, name in enumerate(names)])
+
+    async def main() -> int:
+        await journal.durable()
+        return await journal.forget(4.0)
+
+    assert asyncio.run(main()) == 4
+    assert list(load(store)) == ["t4"]

@@ -123,18 +123,28 @@ def test_bulk_writes_need_a_transaction_that_writes():
     store.close()
 
 
-def test_functions_are_kept_once_and_forgotten_with_their_tasks(tx):
-    """The same hash twice is one blob; pruning keeps what an unforgotten task still calls."""
+def test_functions_are_kept_once(tx):
+    """The same hash twice is one blob, and they outlive the tasks: others may call them by their hash."""
     tx.tasks.put_functions({"h1": b"one", "h2": b"two"})
     tx.tasks.put_functions({"h1": b"one"})
     submit(tx, 1, function="h1")
-    submit(tx, 2, function="h2")
-    tx.tasks.end([over(1), over(2, finished_at=2.0)])
+    tx.tasks.end([over(1)])
+    tx.tasks.prune(100.0)
+    assert tx.tasks.functions() == {"h1": b"one", "h2": b"two"}
     assert tx.tasks.functions(["h1", "nope"]) == {"h1": b"one"}
-    assert tx.tasks.prune(2.0) == 0
-    assert tx.tasks.prune(10.0) == 1
-    assert tx.tasks.functions() == {"h1": b"one"}
-    assert (tx.tasks.get("t2"), tx.tasks.result("t2")) == (None, None)
+
+
+def test_old_tasks_are_forgotten_the_oldest_first(tx):
+    """With all that belongs to them, so many at a time; what is not over is never old."""
+    submit(tx, 1, 2, 3, 4)
+    tx.tasks.end([over(1, finished_at=12.0), over(2, finished_at=11.0, value=b"x"), over(3, finished_at=20.0)])
+    assert tx.tasks.prune(20.0, limit=1) == 1
+    assert tx.tasks.get("t2") is None
+    assert tx.tasks.result("t2") is None
+    assert tx.tasks.prune(20.0, limit=5) == 1
+    assert tx.tasks.prune(20.0) == 0
+    assert [row.task_id for row in tx.tasks.find(["t1", "t2", "t3", "t4"])] == ["t3", "t4"]
+    submit(tx, 5, task_id="t2")
 
 
 def test_the_newest_finished_come_first_and_light(tx):
