@@ -64,6 +64,7 @@ class EngineSnapshot:
     limits: tuple[RoomImage, ...]
     chunks: tuple[ChunkImage, ...]
     earmarks: tuple[EarmarkImage, ...]
+    shares: dict[str, Any]
     run_times: dict[str, Any]
     memory_peaks: dict[str, Any]
 
@@ -87,6 +88,7 @@ def take(state: EngineState) -> EngineSnapshot:
         limits=tuple(_room_image(room) for room in state.limits.values()),
         chunks=_chunk_images(state),
         earmarks=tuple(earmarks),
+        shares=state.shares.snapshot(),
         run_times=state.run_times.snapshot(),
         memory_peaks=state.memory_peaks.snapshot(),
     )
@@ -106,6 +108,7 @@ def put(state: EngineState, snapshot: EngineSnapshot) -> None:
     state.memory_peaks.restore(snapshot.memory_peaks)
     homeless = adopt(state, snapshot.tasks, snapshot.chunks)
     assert not homeless, f"the snapshot lacks the rooms of {homeless}"
+    state.shares.restore(snapshot.shares)
     state.history.clear()
     state.history.update(dict.fromkeys(snapshot.history))
     for mark in snapshot.earmarks:

@@ -97,8 +97,7 @@ def _check_accounts(state: EngineState) -> None:
             if state.tasks[hold.holder].spec.tenant == account.name:
                 held = held + hold.shape.demand
         assert {name: amount for name, amount in account.held.items() if amount} == dict(held.items()), account.name
-        if account.rank is not None:
-            assert account.rank[1] == state.shares.share(account), "a stale share"
+        assert account.level == state.shares.share(account), "a stale share"
 
 
 def _check_gangs(state: EngineState) -> None:
