@@ -20,7 +20,7 @@ from actors.bulks import bulk_specs
 from actors.function_store import FunctionStore
 from actors.reception import Reception
 from actors.ring import Ring
-from balance.client.wire import Answer, Bulk, Call, PlainOutcome
+from balance.client.wire import Answer, Bulk, Call, LargeAnswer, PlainOutcome
 from balance.clock import Clock
 from balance.core.scheduler import TaskScheduler
 from balance.core.scheduler.events import TaskCancelRequested
@@ -147,6 +147,8 @@ class Desk:
                 if ring not in told:
                     told[ring] = []
                 told[ring].append(_outcome_of(finish))
+            if type(finish.result) is LargeAnswer:
+                finish.result.settle()
         for ring, outcomes in told.items():
             ring.add(outcomes)
 
@@ -215,7 +217,7 @@ class Desk:
         """Return a task as it is now, from the engine or, once it has forgotten it, from the disk."""
         engine = self._scheduler.engine
         task = engine.state.tasks.get(check_id("task_id", task_id))
-        if task is not None and (task.state is not State.COMPLETED or task.result is not None):
+        if task is not None and (task.state is not State.COMPLETED or _is_here(task.result)):
             return engine.image(task_id)
         found = await read(self._archive, [task_id])
         if not found:
@@ -301,9 +303,15 @@ class Desk:
         return {"clients": len(self._readers), "followed": len(self._followers)}
 
 
+def _is_here(result: object) -> bool:
+    """Say whether a result is in memory; a large one is read from the disk."""
+    return result is not None and type(result) is not LargeAnswer
+
+
 def _outcome_of(over: FinishTask | TaskImage) -> PlainOutcome:
     if over.state is State.COMPLETED:
         answer = over.result
         assert isinstance(answer, Answer), "what completed has its answer"
-        return over.task_id, "completed", answer.value, {"output": answer.output} if answer.output else None
+        value = answer.reference if type(answer) is LargeAnswer else answer.value
+        return over.task_id, "completed", value, {"output": answer.output} if answer.output else None
     return over.task_id, str(over.state), None, {"reason": over.reason, "error": over.error, "attempt": over.attempt}

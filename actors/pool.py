@@ -245,11 +245,16 @@ class Pool:
             self._crew.give_back(run.executor)
 
     async def _fetch_large(self, run: Run, reply: Reply) -> None:
-        """Call for the results that were too large for the reply; Ray carries them through its object store."""
+        """Call for the results that were too large for the reply.
+
+        What an actor's method returns belongs to who called it: so these are in Ray's object store as the
+        scheduler's, and stay there for clients when the executor is gone.
+        """
         for index, note in reply.notes.items():
             if note.large and index >= run.told:
                 assert run.executor is not None
-                reply.values[index] = await run.executor.handle.large.remote(run.number, index)
+                run.large[index] = reference = run.executor.handle.large.remote(run.number, index)
+                reply.values[index] = await reference
 
     # -- beside a run ------------------------------------------------------------------------------
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import Any
 
 from actors.chunk import Chunk, Note, Reply
 from actors.crew import Executor
 from balance.client.grant import Share
-from balance.client.wire import Answer, Call
+from balance.client.wire import Answer, Call, LargeAnswer
 from balance.core.scheduler.events import Event, TaskFailed, TaskFinished, TaskReturned, TaskStopped
 from balance.core.scheduler.instructions import StartChunk, StartTask
 from balance.types import MILLI, Resources
@@ -45,6 +46,10 @@ class Run:
         Whether all has been told.
     grown : int or None
         The bytes of memory for which it is ended.
+    large : dict
+        The references of the results that did not fit into the reply, by index.
+    functions : tuple of str
+        The hashes of the functions that are called, each once.
     """
 
     number: int
@@ -66,10 +71,10 @@ class Run:
     begun: bool = False
     over: bool = False
     grown: int | None = None
+    large: dict[int, Any] = field(default_factory=dict)
     functions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        # Each once; nearly always one.
         self.functions = tuple(dict.fromkeys(call.function for call in self.calls if isinstance(call, Call)))
 
     @classmethod
@@ -151,7 +156,8 @@ class Run:
                 answer = Answer(True, reply.values[index], run_s=run_s)
                 events.append(TaskFinished(task_id, attempt, answer, run_s))
             else:
-                events.append(_noted(task_id, attempt, reply.values[index], run_s, note))
+                reference = self.large.pop(index, None)
+                events.append(_noted(task_id, attempt, reply.values[index], run_s, note, reference))
         self.told = max(first, over)
         events += self.hand_back(reply.begun, reason)
         return events
@@ -189,10 +195,14 @@ class Run:
         return TaskReturned(self.task_ids[index], self.attempts[index], solo, reason)
 
 
-def _noted(task_id: str, attempt: int, value: bytes | None, run_s: float, note: Note) -> Event:
+def _noted(  # noqa: PLR0917 (what a member is and what became of it)
+    task_id: str, attempt: int, value: bytes | None, run_s: float, note: Note, reference: Any
+) -> Event:
     """Return the end of a member about which there is more to say than its value."""
     if not note.failure:
         answer = Answer(True, value, output=note.output, run_s=run_s)
+        if note.large:
+            answer = LargeAnswer(True, value, output=note.output, run_s=run_s, reference=reference)
         return TaskFinished(task_id, attempt, answer, run_s, note.peak_memory_bytes)
     return TaskFailed(
         task_id,

@@ -114,7 +114,7 @@ def unpack(outcome: Any) -> Any:
     if type(value) is not bytes:
         from balance.client.link import fetch  # noqa: PLC0415 (only what is large comes by reference)
 
-        value = fetch(value)
+        value = fetch(outcome.task_id, value)
     return pickle.loads(value)  # noqa: S301 (it came over Ray's own channels, from an executor)
 
 

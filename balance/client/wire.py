@@ -106,6 +106,31 @@ class Answer:
     missing: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class LargeAnswer(Answer):
+    """An answer whose result is in Ray's object store too, and here only until it is on disk.
+
+    Attributes
+    ----------
+    reference : ObjectRef or None
+        Of the pickled result; the scheduler owns the object.
+
+    Examples
+    --------
+    >>> answer = LargeAnswer(True, b"a large result", reference="its reference")
+    >>> answer.settle()
+    >>> answer.value is None and answer.reference is None
+    True
+    """
+
+    reference: Any = None
+
+    def settle(self) -> None:
+        """Let go of the result: it is on disk, and whoever follows the task has the reference."""
+        object.__setattr__(self, "value", None)
+        object.__setattr__(self, "reference", None)
+
+
 class Kind(NamedTuple):
     """What many tasks of a bulk have in common.
 

@@ -14,7 +14,7 @@ from actors.chunk import Chunk, Note, Reply
 from actors.crew import Executor
 from actors.executors import ExecutorActor
 from actors.pool import Pool
-from balance.client.wire import Answer, Function
+from balance.client.wire import Answer, Function, LargeAnswer
 from balance.core.scheduler.events import (
     Event,
     StartRefused,
@@ -268,8 +268,9 @@ def test_a_large_result_is_called_for(play: Any) -> None:
         bench.handles[0].finish()
         await bench.settle()
         [finished] = bench.events
-        assert isinstance(finished, TaskFinished) and isinstance(finished.result, Answer)
+        assert isinstance(finished, TaskFinished) and isinstance(finished.result, LargeAnswer)
         assert pickle.loads(finished.result.value or b"") == bytes(200_000)
+        assert await finished.result.reference == finished.result.value, "clients get the reference"
         assert bench.handles[0].executor.large(1, 0) is None, "the executor keeps no copy"
 
     play(scenario)
