@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from actors import task_commands
+from actors import dlq_commands, task_commands
 from actors.console import Address, StateDir, asking, err, out, settings_for
 from balance import __version__
 from balance.config import Settings
@@ -170,6 +170,7 @@ def actors(address: Address = None, state_dir: StateDir = None) -> None:
     _show_actors(answers)
 
 
+app.add_typer(dlq_commands.app, name="dlq")
 for _command in (task_commands.submit, task_commands.tasks, task_commands.explain, task_commands.cancel):
     app.command()(_command)
 

@@ -71,6 +71,12 @@ def _amount(cluster: dict[str, Any], name: str, unit: str, divisor: float = 1.0)
     return ", ".join(parts)
 
 
+def dead_letters(what: str, *arguments: Any) -> dict[str, Any]:
+    """Ask the messaging actor for its dead letters: ``list``, ``show`` or ``replay``."""
+    answer: dict[str, Any] = _ask("messaging", f"{what}_dead_letters", *arguments, timeout_s=300.0)
+    return answer
+
+
 def decisions(last: int) -> list[dict[str, Any]]:
     """Return the balancer's last plans with their reasons, newest first."""
     found: list[dict[str, Any]] = _ask("balancer", "decisions", last)

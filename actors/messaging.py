@@ -10,10 +10,10 @@ from actors.membership import Membership
 from balance.messaging import (
     DATA_REQUESTS_TOPIC,
     MODELS_REQUESTS_TOPIC,
+    DeadLetters,
     KafkaService,
     Outgoing,
     Polled,
-    dead_letter_topic,
 )
 from balance.messaging.brokers import open_broker, release_broker
 from balance.services import DataService, MessagingService, ModelService
@@ -32,6 +32,7 @@ class MessagingActor(Shell):
         super().__init__(settings)
         self.broker = open_broker(self.settings.log_url(), clock=self.clock)
         self.membership = Membership(self.broker)
+        self.letters = DeadLetters(self.broker)
         self.kafka = KafkaService(broker=self.broker, clock=self.clock)
         data = DataService(kafka_service=self.kafka, clock=self.clock)
         self.service = MessagingService(
@@ -67,7 +68,7 @@ class MessagingActor(Shell):
         return await self.service.publish_event(event_type, event_data)
 
     async def stats(self) -> dict[str, Any]:
-        """Return ``topics`` (partitions), ``counters``, ``dead_letters`` by topic, ``lag`` of the request topics."""
+        """Return ``topics`` (partitions), ``counters``, ``dead_letters`` (open) and ``lag`` (of requests) by topic."""
         topics = await self.broker.topics()
         lags: dict[str, Any] = {}
         for topic, group in (
@@ -76,12 +77,20 @@ class MessagingActor(Shell):
         ):
             if topic in topics:
                 lags[topic] = sum((await self.broker.lag(topic, group)).values())
-        dead: dict[str, int] = {}
-        for topic in topics:
-            letters = dead_letter_topic(topic) if not topic.endswith(".dead-letter") else ""
-            if letters in topics:
-                dead[topic] = sum((await self.broker.lag(letters, "balance-dead-letter-count")).values())
+        dead = (await self.letters.count())["topics"]
         return {"topics": topics, "counters": self.kafka.counters.to_dict(), "dead_letters": dead, "lag": lags}
+
+    async def list_dead_letters(self) -> dict[str, Any]:
+        """As `DeadLetters.count`."""
+        return await self.letters.count()
+
+    async def show_dead_letters(self, topic: str, limit: int = 10) -> dict[str, Any]:
+        """As `DeadLetters.show`."""
+        return await self.letters.show(topic, limit)
+
+    async def replay_dead_letters(self, topic: str, limit: int | None = None) -> dict[str, Any]:
+        """As `DeadLetters.replay`."""
+        return await self.letters.replay(topic, limit)
 
     # -- the broker --------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from balance.messaging.broker import Broker, Outgoing, Polled, Record
+from balance.messaging.dead_letters import DeadLetters
 from balance.messaging.delivery import Counters, DeliveryPolicy, Message
 from balance.messaging.enums import DataSource, DataType, OperationType, Priority, RequestSource
 from balance.messaging.kafka_service import KafkaService
@@ -39,6 +40,7 @@ __all__ = [
     "DataResponse",
     "DataSource",
     "DataType",
+    "DeadLetters",
     "DeliveryPolicy",
     "EmbeddedLog",
     "KafkaService",

@@ -183,6 +183,11 @@ def decode_message(raw: bytes) -> dict[str, Any]:
     """
     if len(raw) > MAX_MESSAGE_BYTES:
         raise MessageRejected(f"the message has {len(raw)} bytes; at most {MAX_MESSAGE_BYTES} are taken")
+    return decode_letter(raw)
+
+
+def decode_letter(raw: bytes) -> dict[str, Any]:
+    """Return the JSON object in `raw` whatever its size: a dead letter holds a whole message and more."""
     try:
         value = _DECODER.decode(raw.decode())
     except (ValueError, RecursionError) as error:

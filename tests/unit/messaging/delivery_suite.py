@@ -13,7 +13,7 @@ from collections import Counter
 import pytest
 
 from balance.errors import Conflict, InvalidValue, MessageRejected, UnknownId
-from balance.messaging import DeliveryPolicy, KafkaService, Outgoing
+from balance.messaging import DeadLetters, DeliveryPolicy, KafkaService, Outgoing
 
 #: No waits between attempts.
 FAST = DeliveryPolicy(max_attempts=3, backoff_s=0.0, commit_every_s=0.0)
@@ -109,6 +109,84 @@ class DeliverySuite:
             await heard.until(1)
             assert attempts == [1, 1]
             assert service.counters.dead_lettered == 1
+
+        run(scenario)
+
+    def test_dead_letters_are_listed_shown_and_replayed(self, run):
+        """A letter says why; a replay brings the message back as it was; it is not open any more, and no other is."""
+
+        async def scenario(service):
+            heard = Heard()
+            letters = DeadLetters(service._broker)
+
+            async def handler(message):
+                if "balance-replayed" not in message.headers:
+                    raise MessageRejected(f"no {message.value['n']}")
+                await heard(message)
+
+            assert await letters.count() == {"open": 0, "topics": {}}
+            await service.subscribe("t", "g", handler, policy=FAST)
+            for n in range(3):
+                await service.send_message("t", {"n": n}, key="k", headers={"h": str(n)})
+            await service._broker.append("t", [Outgoing(None, b"not json", {})])
+            while (await letters.count())["open"] < 4:
+                await asyncio.sleep(0.01)
+            shown = await letters.show("t", limit=2)
+            assert (shown["open"], [letter["reason"] for letter in shown["letters"]]) == (4, ["no 0", "no 1"])
+            assert [json.loads(letter["text"]) for letter in shown["letters"]] == [{"n": 0}, {"n": 1}]
+            assert "MessageRejected" in shown["letters"][0]["error"]["traceback"]
+
+            first = await letters.replay("t", limit=2)
+            assert (first["status"], first["replayed"], first["unreadable"]) == ("replayed", 2, 0)
+            assert (await letters.replay("t", limit=2))["replayed"] == 2
+            await heard.until(3)
+            assert [(m.value["n"], m.key, m.headers["h"]) for m in heard.messages] == [
+                (n, b"k", str(n)) for n in range(3)
+            ]
+            while (await letters.count())["open"] < 1:  # what is no JSON is none the second time either
+                await asyncio.sleep(0.01)
+            assert [letter["text"] for letter in (await letters.show("t"))["letters"]] == ["not json"]
+
+        run(scenario)
+
+    def test_what_is_no_letter_is_passed_over(self, run):
+        """Whatever lies in a dead-letter topic: a replay sends only messages of the topic asked for."""
+
+        async def scenario(service):
+            letters = DeadLetters(service._broker)
+            with pytest.raises(UnknownId):
+                await letters.replay("t")
+            await service.create_topic("t.dead-letter")
+            assert (await letters.replay("t"))["status"] == "nothing_open"
+            elsewhere = {"topic": "other", "key": None, "value": "e30=", "headers": {}}
+            for value in (
+                b"\xff",
+                b"{}",
+                b'{"original": 3}',
+                json.dumps({"original": elsewhere}).encode(),
+                json.dumps({"original": {**elsewhere, "topic": "t", "value": "***"}}).encode(),
+            ):
+                await service._broker.append("t.dead-letter", [Outgoing(None, value, {})])
+            assert len((await letters.show("t"))["letters"]) == 5
+            answer = await letters.replay("t")
+            assert (answer["replayed"], answer["unreadable"], answer["open"]) == (0, 5, 0)
+            assert (await service.lag("t", "anyone"))["lag"] == 0
+
+        run(scenario)
+
+    def test_two_do_not_replay_the_same_letters(self, run, monkeypatch):
+        """While someone is at the letters of a topic, another is told so."""
+        monkeypatch.setattr("balance.messaging.dead_letters.PATIENCE_S", 1.0)
+
+        async def scenario(service):
+            letters = DeadLetters(service._broker)
+            await service.create_topic("t.dead-letter")
+            await service._broker.append("t.dead-letter", [Outgoing(None, b"{}", {})])
+            async with letters._reading("t.dead-letter", 1) as batches:
+                await anext(batches)
+                with pytest.raises(Conflict, match="someone else"):
+                    await letters.replay("t")
+            assert (await letters.replay("t"))["open"] == 0
 
         run(scenario)
 
