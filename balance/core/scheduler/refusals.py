@@ -34,6 +34,9 @@ def no_room(rooms: Sequence[Room], shape: Shape) -> Denied:
 
     room = min(measured, key=distance)
     lacks = room.shortfall(shape)
+    if not lacks:
+        reason = f"{room.node_id} has room for it, but not on the devices that it has to have"
+        return Denied(reason, "gpu", None, room.node_id, room.free(), permanent)
     resource = max(lacks, key=lambda name: (lacks[name] / needs[name], name))
     value, text = amount_text(resource, lacks[resource])
     when = "could ever hold it" if permanent else "has room for it now"

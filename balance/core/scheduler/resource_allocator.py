@@ -162,14 +162,16 @@ class ResourceAllocator(AllocationBook):
         some = [self._placement.several(shape, len(shapes)) for shape in shapes]
         rooms = {room.node_id: room for room in sorted(chain.from_iterable(some), key=lambda room: room.node_id)}
         joint = place_most([*rooms.values()], shapes, score=self._placement.score, pick=self._placement.devices)
-        made: list[Allocation | Denied] = []
-        for name, shape, spot in zip(names, shapes, joint.spots, strict=True):
+        made: dict[int, Allocation | Denied] = {}
+        # Those that are left out come last: only then is it clear what they lack.
+        for index in sorted(range(len(shapes)), key=lambda index: joint.spots[index] is None):
+            shape, spot = shapes[index], joint.spots[index]
             denied = self._over_quota(holder, shape.demand, NOTHING)
             if denied is None and spot is not None:
-                made.append(self._allocate(name, holder, kind, shape, *spot))
+                made[index] = self._allocate(names[index], holder, kind, shape, *spot)
             else:
-                made.append(denied or refusals.no_room(self._rooms(None), shape))
-        return made
+                made[index] = denied or refusals.no_room(self._rooms(None), shape)
+        return [made[index] for index in range(len(shapes))]
 
     # ------------------------------------------------------------------ in a plain process
 

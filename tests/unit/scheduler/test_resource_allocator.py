@@ -146,6 +146,62 @@ def test_between_decision_and_confirmation_nobody_else_gets_it(allocator):
     assert isinstance(allocator.decide_allocation(Resources.demand(cpu=5), holder="b"), Allocation)
 
 
+def test_many_at_once_are_as_many_as_fit(allocator, places):
+    """Two devices: 0.4 and 0.6 share one, twice; who is left out hears what lacks beside all who were placed."""
+    wanted = [Resources.demand(gpu=gpu) for gpu in (1, 0.4, 0.4, 0.6, 0.6)]
+    whole, *parts = allocator.allocate_many(wanted, holder="llama", ids=["w", "a", "b", "c", "d"])
+    assert isinstance(whole, Denied) and (whole.resource, whole.lacking) == ("gpu", 1.0)
+    assert [part.state for part in parts] == ["confirmed"] * 4
+    assert {fact.place for fact in places.facts()} == {f"{name}.1" for name in "abcd"} | {
+        "device-0-of-n1.1",
+        "device-1-of-n1.1",
+    }
+    allocator.validate()
+    with pytest.raises(Conflict):
+        allocator.allocate_many(wanted[:1], holder="llama", ids=["a"])
+    with pytest.raises(Conflict):
+        allocator.allocate_many(wanted[:2], holder="llama", ids=["x", "x"])
+
+
+def test_many_at_once_keep_to_the_quota(allocator):
+    """What goes beyond the holder's quota is denied, whatever else there is room for."""
+    allocator.set_quota("llama", Resources.capacity(gpu=1))
+    made = allocator.allocate_many([Resources.demand(gpu=0.5)] * 3, holder="llama")
+    assert [isinstance(each, Allocation) for each in made] == [True, True, False]
+    assert "quota" in made[2].reason
+
+
+def test_a_divided_device_is_held_whole_until_the_last_part_is_gone(allocator, places, lab):
+    """Its place comes with the first part and goes with the last; the janitor mends it like any other."""
+    first = allocator.allocate(Resources.demand(gpu=0.5), holder="a")
+    second = allocator.allocate(Resources.demand(gpu=0.3), holder="b")
+    assert first.devices[0][0] == second.devices[0][0]
+    device = "device-0-of-n1"
+    allocator.release_allocation(first.allocation_id)
+    assert f"{device}.1" in {fact.place for fact in places.facts()}
+    places.remove(f"{device}.1")
+    [repair] = allocator.reconcile(places.facts())
+    assert (repair.action, repair.place) == ("create", f"{device}.1")
+    [held] = allocator.device_allocations()
+    places.create(held)
+    assert allocator.reconcile(places.facts()) == []
+    allocator.release_allocation(second.allocation_id)
+    assert places.facts() == []
+    places.create(held)
+    assert [repair.action for repair in allocator.reconcile(places.facts())] == ["remove"]
+
+
+def test_an_allocation_may_name_its_devices(allocator):
+    """A lease lies on the devices that the scheduler chose, or is denied; others make no sense."""
+    demand = Resources.demand(gpu=0.5)
+    made = allocator.decide_allocation(demand, holder="s", node_id="n1", devices=((1, 500),), kind="lease")
+    assert made.devices == ((1, 500),)
+    full = allocator.decide_allocation(Resources.demand(gpu=0.6), holder="s", node_id="n1", devices=((1, 600),))
+    assert isinstance(full, Denied)
+    with pytest.raises(InvalidValue):
+        allocator.decide_allocation(demand, holder="s", node_id="n1", devices=((0, 500), (1, 500)))
+
+
 def test_resizing_makes_a_new_place_and_then_removes_the_old(allocator, places):
     """Placement groups can't change size; a denied resize leaves everything as it was."""
     lease = allocator.allocate(Resources.demand(cpu=2), holder="scheduler", node_id="n1", kind="lease")
