@@ -60,8 +60,12 @@ async def release_broker(broker: Broker) -> None:
 def _made(url: str, clock: Clock | None) -> Broker:
     parts = urlsplit(url)
     if parts.scheme == "kafka":
-        from balance.messaging.kafka import KafkaBroker  # noqa: PLC0415 (who stays on the log never loads the client)
-
+        try:
+            from balance.messaging.kafka import KafkaBroker  # noqa: PLC0415 (who stays on the log needs no client)
+        except ModuleNotFoundError as error:
+            raise ConfigurationError(
+                f"Kafka needs a client that is not installed ({error.name}): pip install 'balance[kafka]'"
+            ) from None
         return KafkaBroker(url, clock=clock)
     if parts.scheme == "embedded" and parts.path:
         return EmbeddedLog(unquote(parts.path), clock=clock)
