@@ -27,25 +27,26 @@ class Chunk:
 
     Attributes
     ----------
-    ends_at : float
-        When all are expected to be over, in POSIX seconds.
+    began_at, ends_at : float
+        When it was started, and when all are expected to be over, in POSIX seconds.
 
     Examples
     --------
     >>> from balance.core.scheduler.shape import Shape
     >>> from balance.core.scheduler.spec import TaskSpec
     >>> tasks = [Task(TaskSpec(name), None, Shape(TaskSpec(name).demand), 0, 0.0) for name in "abc"]
-    >>> chunk = Chunk(tasks, ends_at=1.0)
+    >>> chunk = Chunk(tasks, began_at=0.0, ends_at=1.0)
     >>> tasks[0].chunk = tasks[1].chunk = None
     >>> chunk.next().task_id
     'c'
     """
 
-    __slots__ = ("_first", "_tasks", "ends_at")
+    __slots__ = ("_first", "_tasks", "began_at", "ends_at")
 
-    def __init__(self, tasks: list[Task], ends_at: float) -> None:
+    def __init__(self, tasks: list[Task], began_at: float, ends_at: float) -> None:
         self._tasks = tasks
         self._first = 0
+        self.began_at = began_at
         self.ends_at = ends_at
         for task in tasks:
             task.chunk = self

@@ -186,7 +186,7 @@ class Cycle:
         tasks, run_s = take_chunk(line, state.policy, state.run_times, slots, most)
         state.repost(line)
         if len(tasks) > 1:
-            self._lifecycle.start_chunk(Chunk(tasks, state.now + run_s), room)
+            self._lifecycle.start_chunk(Chunk(tasks, state.now, state.now + run_s), room)
         else:
             self._lifecycle.start(tasks[0], room)
 

@@ -126,6 +126,7 @@ class Engine:
         """
         state = self.state
         state.now = max(state.now, check_number("now", now))
+        state.shares.advance(state.now)
         submissions = [event for event in events if type(event) is TaskSubmitted]
         if submissions:
             self._intake.check(submissions)

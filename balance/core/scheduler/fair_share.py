@@ -1,26 +1,29 @@
-"""Weighted dominant-resource fairness between tenants, with quotas, limits and lending.
+"""Weighted dominant-resource fairness between tenants, over time, with quotas, limits and lending.
 
-A tenant's *dominant share* is the largest fraction of any resource that it holds, over its weight
-(Ghodsi et al., "Dominant Resource Fairness", NSDI 2011).  The tenant goes first that has been served
-least: by the share that it has held so far, added up over time, and the share that it holds now, counted
-as if it kept it for as long as tasks usually hold theirs.  The second term alone is the original rule;
-but shares come in pieces, and where two tasks fill the cluster that rule lets two of three tenants take
-turns for ever and starves the third.  The first term evens out over time what the pieces do not allow at
-any moment (start-time fair queueing: Goyal, Vin & Cheng, SIGCOMM 1996).
+A tenant's *dominant share* is the largest fraction of any resource that it holds, over its weight (Ghodsi et
+al., "Dominant Resource Fairness", NSDI 2011).  Serving whoever's is smallest at the moment is fair where
+there is room for many tasks, but not where there is room for few: on two devices, tenants of weights 1, 2
+and 4 would get a third each.  So what counts is the share *over time*: each tenant has a **virtual time**
+that advances by its share, second by second, while anyone waits, and the one that is behind goes first
+(Ghodsi et al., "Multi-Resource Fair Queueing", SIGCOMM 2012).  In the long run all advance alike, which is
+to say that the shares follow the weights.  To this the share of the moment is added for as long as tasks
+usually hold what they get (the **horizon**), as it will have been used by then: so rooms that become free at the
+same moment are shared out, rather than given to whoever was behind.
 
-A tenant that is below its quota goes before all that are not.  Idle resources are lent simply by not
-being kept back: whoever asks while nobody is before it gets them.  Who comes back from idleness starts as
-far behind the others as its share is worth, and so has it back when their tasks end: it is owed nothing
-for the time in which it wanted nothing, and they owe nothing for what they borrowed.
+A tenant that begins to wait starts where those are who wait already: it is owed nothing for the time in
+which it wanted nothing.  One that waits for what nobody gives back (a device, while others take turns on
+cores) falls behind by `CLAIM_S` at most.  A tenant that is below its quota goes before all that are not.
+Idle resources are lent simply by not being kept back: whoever asks while nobody is behind it gets them, and
+they come back as tasks end.
 
-Ranks are kept in a heap with lazy deletion; a start or an end moves one account: O(log tenants).  Ranks
-only grow with time, so the first is brought up to date until it stays the first.
+Ranks are kept in a heap with lazy deletion.  Virtual times only grow, so an old key is a lower bound, and
+only who comes up first by it is looked at again: O(log tenants) amortised.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import count
 from typing import Any
 
@@ -30,10 +33,15 @@ from balance.core.scheduler.policy import Tenant
 from balance.core.scheduler.shape import Shape
 from balance.types import Resources
 
+CLAIM_S = 600.0
+"""How far, in seconds of the whole cluster over its weight, a tenant's claim on what it could not use goes back."""
+
+_HORIZON_S = 1.0  # before anything was measured
+_HORIZON_MIN_S = 1e-3
+_HORIZON_GAIN = 1 / 32
 _STALE_MIN = 8
-_ENDS_MIN = 64.0  # ends after which older ones begin to be forgotten
-_DRIFT = 1.25  # by what factor the usual hold has to change before everyone is ranked anew
-_OWED_MAX = 10.0  # usual holds: who waits for longer (for its limit, for a large room) is owed no more
+
+Rank = tuple[int, float, str, "Account"]  # 0 below the quota, else 1; the virtual time with the horizon; name
 
 
 class Account:
@@ -45,30 +53,24 @@ class Account:
         Exact amounts by resource name (``cpu``, ``memory``, ``gpu``, custom names).
     running : int
         How many of its tasks run.
-    level : float
-        Its weighted dominant share.
-    served : float
-        Its level added up over time until `settled_at`, in seconds.
-    active : bool
-        Whether anything of it runs or waits.
-    busy_s, ends : float
-        Seconds of holding and number of holds that ended, the latest counting most.
+    served, since : float
+        Its virtual time, in seconds, and when on the common clock that was so.
+    rate : float
+        Its dominant share over its weight: how fast its virtual time grows.
     """
 
     __slots__ = (
-        "active",
-        "busy_s",
-        "ends",
         "heap",
         "held",
-        "level",
+        "limit_dict",
         "lines",
         "name",
         "quota_dict",
         "rank",
+        "rate",
         "running",
         "served",
-        "settled_at",
+        "since",
         "stale",
         "tenant",
         "ticks",
@@ -80,48 +82,28 @@ class Account:
         self.name = tenant.name
         self.held: dict[str, int] = {}
         self.running = 0
-        self.level = self.served = self.settled_at = 0.0
-        self.busy_s = self.ends = 0.0
-        self.active = False
         self.lines: dict[Shape, Line] = {}
         self.heap: list[LineEntry] = []
         self.ticks = count()
         self.waiting_lines = 0
         self.stale = 0
-        self.rank: tuple[int, float, str, Account] | None = None
+        self.rank: Rank | None = None
+        self.served = self.since = self.rate = 0.0
+        self.limit_dict = dict(tenant.limit.items()) if tenant.limit is not None else None
         self.quota_dict = dict(tenant.quota.items()) if tenant.quota is not None else None
-
-    def settle(self, now: float) -> None:
-        """Add up what has been held until `now`."""
-        passed_s = now - self.settled_at
-        if passed_s > 0:
-            self.served += self.level * passed_s
-            self.busy_s += self.running * passed_s
-        self.settled_at = now
-
-    def hold_s(self) -> float:
-        """Return how long a task of this tenant usually holds what it holds, in seconds; 0 if none has.
-
-        By Little's law, what runs now counting as half over.
-        """
-        return self.busy_s / (self.ends + self.running / 2) if self.ends else 0.0
 
     def charge(self, shape: Shape, sign: int) -> None:
         """Count `shape` as held (1) or given back (-1)."""
         self.running += sign
-        if sign < 0:
-            self.ends += 1
-            if self.ends > _ENDS_MIN + 4 * self.running:
-                self.ends, self.busy_s = self.ends / 2, self.busy_s / 2
         held = self.held
         for name, amount in shape.amounts:
             held[name] = held.get(name, 0) + sign * amount
 
     def over_limit(self, shape: Shape) -> str | None:
         """Return the resource of which `shape` would take the tenant over its limit; None if it would not."""
-        if self.tenant.limit is None:
+        limit = self.limit_dict
+        if limit is None:
             return None
-        limit = dict(self.tenant.limit.items())
         for name, amount in shape.amounts:
             if self.held.get(name, 0) + amount > limit.get(name, 0):
                 return name
@@ -179,8 +161,6 @@ class FairShare:
     ----------
     tenants : iterable of Tenant
         Those with a weight, quota or limit of their own; others are added with weight 1 when they come.
-    now : callable, optional
-        Returns the moment up to which what is held is added up, in seconds; it never goes back.
 
     Examples
     --------
@@ -188,21 +168,21 @@ class FairShare:
     >>> shares.resize(Resources.capacity(cpu=10))
     >>> shape = Shape(Resources.demand(cpu=3))
     >>> for name in ("a", "b"):
-    ...     shares.charge(shares.account(name), shape, 1)
+    ...     shares.take(shares.account(name), shape)
     >>> shares.share(shares.account("a")), shares.share(shares.account("b"))
     (0.3, 0.15)
     """
 
-    def __init__(self, tenants: Iterable[Tenant] = (), now: Callable[[], float] = lambda: 0.0) -> None:
-        self._now = now
-        self._front = 0.0  # the key of whoever was served last, once it was served
-        self._shares = 0.0  # the dominant shares of all, added up
-        self._weights = 0.0  # the weights of those that are active, added up
-        self._hold_s = 1.0
-        self._slowest = ""  # whose usual hold that is
+    def __init__(self, tenants: Iterable[Tenant] = ()) -> None:
         self._accounts = {tenant.name: Account(tenant) for tenant in tenants}
-        self._heap: list[tuple[int, float, str, Account]] = []
+        self._heap: list[Rank] = []
         self._stale = 0
+        self._waiting = 0
+        self._now = 0.0
+        self._clock = 0.0  # seconds in which someone waited
+        self._level = 0.0  # the virtual time of who was served last
+        self._horizon_s = _HORIZON_S
+        self._held_s = (_HORIZON_S, _HORIZON_S**2)  # means of how long something was held, and of its square
         self._total: dict[str, int] = {}
         self._held: dict[str, int] = {}
 
@@ -221,9 +201,13 @@ class FairShare:
         """Measure shares against this total from now on; O(tenants)."""
         self._total = dict(total.items())
         for account in self._accounts.values():
-            account.settle(self._now())
-            self._weigh(account)
             self.refresh(account)
+
+    def advance(self, now: float) -> None:
+        """Let time pass, until `now` in POSIX seconds."""
+        if self._waiting:
+            self._clock += now - self._now
+        self._now = now
 
     def share(self, account: Account, extra: Shape | None = None, sign: int = 1) -> float:
         """Return the weighted dominant share, as it is or with `extra` more (or less, `sign` -1)."""
@@ -237,45 +221,8 @@ class FairShare:
         for name, amount in held.items():
             if amount > 0:
                 whole = total.get(name, 0)
-                fraction = amount / whole if whole > 0 else 1.0
-                largest = max(largest, fraction)
+                largest = max(largest, amount / whole if whole > 0 else 1.0)
         return largest / account.tenant.weight
-
-    def charge(self, account: Account, shape: Shape, sign: int) -> None:
-        """Count `shape` as held (1) or given back (-1) and rank the account anew."""
-        account.settle(self._now())
-        account.charge(shape, sign)
-        self._weigh(account)
-        held = self._held
-        for name, amount in shape.amounts:
-            held[name] = held.get(name, 0) + sign * amount
-        if sign > 0:
-            self._front = max(self._front, account.served + account.level * self._hold_s)
-        elif self._hold_changed(account):
-            return
-        self.refresh(account)
-
-    def _weigh(self, account: Account) -> None:
-        """Bring the account's level, and the sums over all accounts, up to date."""
-        level, weight = self.share(account), account.tenant.weight
-        self._shares += (level - account.level) * weight
-        account.level = level
-        active = bool(account.running or account.waiting_lines)
-        if active != account.active:
-            self._weights += weight if active else -weight
-            account.active = active
-
-    def _hold_changed(self, account: Account) -> bool:
-        """Rank everyone anew, O(tenants), if the longest usual hold has changed; say whether it has."""
-        hold_s = account.hold_s()
-        if hold_s <= self._hold_s * _DRIFT and (account.name != self._slowest or hold_s >= self._hold_s / _DRIFT):
-            return False
-        active = [each for each in self._accounts.values() if each.running or each.waiting_lines] or [account]
-        slowest = max(active, key=lambda each: (each.hold_s(), each.name))
-        self._slowest, self._hold_s = slowest.name, slowest.hold_s() or self._hold_s
-        for each in self._accounts.values():
-            self.refresh(each)
-        return True
 
     def slots(self, shape: Shape) -> int:
         """Return how many of `shape` fit at most beside what all tenants hold: by the sums, as if all were one room."""
@@ -283,69 +230,126 @@ class FairShare:
         free = ((total.get(name, 0) - held.get(name, 0)) // need for name, need in shape.amounts)
         return max(0, min(free, default=1))
 
+    def take(self, account: Account, shape: Shape) -> None:
+        """Count `shape` as held and rank the account anew."""
+        self._level = max(self._level, self._virtual(account))
+        self._charge(account, shape, 1)
+
+    def give_back(self, account: Account, shape: Shape, held_s: float) -> None:
+        """Count `shape`, held for so many seconds, as given back and rank the account anew."""
+        mean, square = self._held_s
+        mean += _HORIZON_GAIN * (held_s - mean)
+        square += _HORIZON_GAIN * (held_s * held_s - square)
+        self._held_s = (mean, square)
+        # How long that is held which one meets at a random moment: long holds are met more often.
+        horizon_s = square / mean if mean > 0 else 0.0
+        if not self._horizon_s / 2 <= horizon_s <= self._horizon_s * 2:
+            self._horizon_s = max(horizon_s, _HORIZON_MIN_S)
+            self._rank_all()
+        self._charge(account, shape, -1)
+
+    def _charge(self, account: Account, shape: Shape, sign: int) -> None:
+        account.charge(shape, sign)
+        held = self._held
+        for name, amount in shape.amounts:
+            held[name] = held.get(name, 0) + sign * amount
+        self.refresh(account)
+
     def refresh(self, account: Account) -> None:
         """Rank `account` anew, as something about it has changed."""
-        waited = account.rank is not None
-        if waited:
+        self._fold(account)
+        account.rate = self.share(account)
+        if account.rank is not None:
             account.rank = None
+            self._waiting -= 1
             self._stale += 1
-        if account.active != bool(account.running or account.waiting_lines):
-            self._weigh(account)
+        elif account.waiting_lines:
+            account.served = max(account.served, self._level_of_waiting())
         if account.waiting_lines:
-            account.settle(self._now())
-            # Who holds what it should is as far behind the front as its level is worth.  Twice that, so that
-            # who comes goes before the others until it has caught up with them.
-            worth = 2 * self._shares / self._weights * self._hold_s
-            account.served = max(account.served, self._front - (_OWED_MAX * self._hold_s if waited else worth))
-            self._rank(account)
+            self._waiting += 1
+            account.rank = self._rank(account)
+            heapq.heappush(self._heap, account.rank)
         if self._stale > _STALE_MIN and self._stale * 2 > len(self._heap):
             self._heap = [rank for rank in self._heap if rank[3].rank is rank]
             heapq.heapify(self._heap)
             self._stale = 0
 
-    def _rank(self, account: Account) -> None:
-        key = account.served + account.level * self._hold_s
-        rank = (0 if account.below_quota() else 1, key, account.name, account)
-        account.rank = rank
-        heapq.heappush(self._heap, rank)
-
     def in_order(self) -> Iterator[Account]:
         """Yield the accounts that have someone waiting, the one to serve first first."""
-        now = self._now()
-        while self._heap:
-            rank = self._heap[0]
+        first = self._first()
+        if first is None:
+            return
+        yield first
+        # The keys of the others are lower bounds: who comes up by them is held until nobody can be before it.
+        held: list[Rank] = []
+        for rank in in_order(self._heap):
+            account = rank[3]
+            if account.rank is not rank or account is first:
+                continue
+            while held and held[0] <= rank:
+                yield heapq.heappop(held)[3]
+            heapq.heappush(held, self._rank(account))
+        while held:
+            yield heapq.heappop(held)[3]
+
+    def _first(self) -> Account | None:
+        """Return who is to be served first, having brought the ranks of all who might be up to date."""
+        heap = self._heap
+        while heap:
+            rank = heap[0]
             account = rank[3]
             if account.rank is not rank:
-                heapq.heappop(self._heap)
+                heapq.heappop(heap)
                 self._stale -= 1
-            elif account.level and account.settled_at < now:
-                self.refresh(account)
-            else:
-                break
-        for rank in in_order(self._heap):
-            if rank[3].rank is rank:
-                yield rank[3]
+                continue
+            now = self._rank(account)
+            if now == rank:
+                return account
+            account.rank = now
+            heapq.heapreplace(heap, now)
+        return None
+
+    def _rank(self, account: Account) -> Rank:
+        key = self._virtual(account) + account.rate * self._horizon_s
+        return (0 if account.below_quota() else 1, key, account.name, account)
+
+    def _virtual(self, account: Account) -> float:
+        """Return the account's virtual time, in seconds."""
+        virtual = account.served + (self._clock - account.since) * account.rate
+        return max(virtual, self._level - CLAIM_S / account.tenant.weight)
+
+    def _fold(self, account: Account) -> None:
+        account.served = self._virtual(account)
+        account.since = self._clock
+
+    def _level_of_waiting(self) -> float:
+        first = self._first()
+        return self._level if first is None else max(self._level, self._virtual(first))
 
     def snapshot(self) -> dict[str, Any]:
-        """Return who has been served how much, for `restore`."""
+        """Return ``clock``, ``level``, ``horizon_s``, ``held_s``, and ``[served, since]`` by tenant, all in seconds."""
+        rows = {account.name: [account.served, account.since] for account in self._accounts.values()}
         return {
-            "sums": [self._front, self._shares, self._weights, self._hold_s],
-            "slowest": self._slowest,
-            "accounts": {
-                account.name: [account.served, account.settled_at, account.busy_s, account.ends]
-                for account in self._accounts.values()
-            },
+            "clock": self._clock,
+            "level": self._level,
+            "horizon_s": self._horizon_s,
+            "held_s": list(self._held_s),
+            "accounts": rows,
         }
 
-    def restore(self, data: Mapping[str, Any]) -> None:
-        """Go on from what `snapshot` returned, after everything that was held then has been charged again."""
-        self._front, self._shares, self._weights, self._hold_s = data["sums"]
-        self._slowest = data["slowest"]
-        for name, (served, settled_at, busy_s, ends) in data["accounts"].items():
+    def restore(self, data: Mapping[str, Any], now: float) -> None:
+        """Go on from what `snapshot` returned at `now`, once all holds and lines are there again."""
+        self._now, self._clock, self._level = now, data["clock"], data["level"]
+        self._horizon_s, self._held_s = data["horizon_s"], tuple(data["held_s"])
+        for name, (served, since) in data["accounts"].items():
             account = self.account(name)
-            account.served, account.settled_at, account.busy_s, account.ends = served, settled_at, busy_s, ends
-        self._heap.clear()
-        self._stale = 0
+            account.served, account.since = served, since
+        self._rank_all()
+
+    def _rank_all(self) -> None:
         for account in self._accounts.values():
             if account.rank is not None:
-                self._rank(account)
+                account.rank = self._rank(account)
+        self._heap = [account.rank for account in self._accounts.values() if account.rank is not None]
+        heapq.heapify(self._heap)
+        self._stale = 0

@@ -124,7 +124,7 @@ class Lifecycle:
         self._prepare(task, room)
         self._to(task, State.RUNNING)
         state.count_preemptible(task, 1)
-        state.shares.charge(state.shares.account(task.spec.tenant), task.shape, 1)
+        state.shares.take(state.shares.account(task.spec.tenant), task.shape)
         return tuple(index for index, _ in hold.devices)
 
     def _prepare(self, task: Task, room: Room) -> None:
@@ -151,7 +151,8 @@ class Lifecycle:
         if hold is None:
             return  # its turn had not come, or it was taken up after a restart without its node
         if chunk is None:
-            self._give_back(task)
+            began = self._state.now if task.started_at is None else task.started_at
+            self._give_back(task, self._state.now - began)
         else:
             self._state.passing[chunk] = task
 
@@ -168,13 +169,13 @@ class Lifecycle:
                 state.pass_on(task, heir)
             else:
                 state.chunks[task.shape] -= 1
-                self._give_back(task)
+                self._give_back(task, state.now - chunk.began_at)
 
-    def _give_back(self, task: Task) -> None:
+    def _give_back(self, task: Task, held_s: float) -> None:
         state = self._state
         state.count_preemptible(task, -1)
         state.ledger.give_back(task.task_id)
-        state.shares.charge(state.shares.account(task.spec.tenant), task.shape, -1)
+        state.shares.give_back(state.shares.account(task.spec.tenant), task.shape, held_s)
 
     def stop(self, task: Task, reason: str) -> None:
         """Ask for a running attempt to be stopped; a stronger reason replaces a weaker one."""

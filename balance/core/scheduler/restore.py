@@ -45,9 +45,10 @@ class EarmarkImage:
 
 @dataclass(frozen=True, slots=True)
 class ChunkImage:
-    """The members of a chunk, the one that holds the room first, and when they are expected to be over."""
+    """The members of a chunk, the one that holds the room first, and its times."""
 
     task_ids: tuple[str, ...]
+    began_at: float
     ends_at: float
 
 
@@ -108,7 +109,7 @@ def put(state: EngineState, snapshot: EngineSnapshot) -> None:
     state.memory_peaks.restore(snapshot.memory_peaks)
     homeless = adopt(state, snapshot.tasks, snapshot.chunks)
     assert not homeless, f"the snapshot lacks the rooms of {homeless}"
-    state.shares.restore(snapshot.shares)
+    state.shares.restore(snapshot.shares, snapshot.now)
     state.history.clear()
     state.history.update(dict.fromkeys(snapshot.history))
     for mark in snapshot.earmarks:
@@ -124,7 +125,11 @@ def put(state: EngineState, snapshot: EngineSnapshot) -> None:
 
 def _chunk_images(state: EngineState) -> tuple[ChunkImage, ...]:
     chunks = {id(task.chunk): task.chunk for task in state.tasks.values() if task.chunk is not None}
-    return tuple(ChunkImage(tuple(task.task_id for task in each.members()), each.ends_at) for each in chunks.values())
+    return tuple(_chunk_image(each) for each in chunks.values())
+
+
+def _chunk_image(chunk: Chunk) -> ChunkImage:
+    return ChunkImage(tuple(task.task_id for task in chunk.members()), chunk.began_at, chunk.ends_at)
 
 
 def adopt(state: EngineState, images: Iterable[TaskImage], chunks: Iterable[ChunkImage] = ()) -> list[str]:
@@ -169,7 +174,7 @@ def _rejoin_chunks(state: EngineState, chunks: Iterable[ChunkImage]) -> set[str]
     behind: set[str] = set()
     for image in chunks:
         members = [state.tasks[task_id] for task_id in image.task_ids]
-        Chunk(members, image.ends_at)
+        Chunk(members, image.began_at, image.ends_at)
         state.chunks[members[0].shape] += 1
         behind.update(image.task_ids[1:])
     return behind
@@ -185,7 +190,7 @@ def _resume(state: EngineState, task: Task, image: TaskImage) -> bool:
         return False
     task.hold = state.ledger.take(task.task_id, room, task.shape, image.devices)
     state.count_preemptible(task, 1)
-    state.shares.charge(state.shares.account(task.spec.tenant), task.shape, 1)
+    state.shares.take(state.shares.account(task.spec.tenant), task.shape)
     return True
 
 

@@ -72,7 +72,7 @@ class EngineState:
         self.ledger = Ledger()
         self.placement = Placement(self.ledger, score=score)
         self.nearest = Placement(self.ledger, score=lack, fits=Room.could_hold)
-        self.shares = FairShare(policy.tenants, lambda: self.now)
+        self.shares = FairShare(policy.tenants)
         self.timers = Timers()
         self.run_times = RunTimes()
         self.memory_peaks = MemoryPeaks()

@@ -97,7 +97,7 @@ def _check_accounts(state: EngineState) -> None:
             if state.tasks[hold.holder].spec.tenant == account.name:
                 held = held + hold.shape.demand
         assert {name: amount for name, amount in account.held.items() if amount} == dict(held.items()), account.name
-        assert account.level == state.shares.share(account), "a stale share"
+        assert account.rate == state.shares.share(account), "a stale share"
 
 
 def _check_gangs(state: EngineState) -> None:
