@@ -3,7 +3,8 @@
     python tests/bench/bench_latency.py [--samples 300] [--only ray,balance] [--json FILE]
 
 A sample is one task that says when its function began.  They are submitted at a steady pace, never one after
-the other.  Behind a backlog, only samples that were answered while others still waited count.
+the other.  Behind a backlog, only samples that were answered while others still waited count.  Balance's backlog
+is another program's, Ray's is the same program's: there each program has a queue of its own.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def churn(stop: threading.Event) -> dict[str, int]:
     while not stop.wait(0.05):
         number += 1
         allocator = ray.get_actor("resource_allocator", namespace="balance")
-        for demand in ({"cpu": 0.25}, {}):
+        for demand in ({"memory": 2**20} if number % 2 else {"cpu": 0.25}, {}):
             answer = ray.get(allocator.reserve.remote(f"soak-{number}", demand), timeout=120)
             answers[answer["status"]] = answers.get(answer["status"], 0) + 1
     return answers

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 
 SHORT_SHARE, ONCE_SHARE, COORDINATOR_SHARE = 0.5, 0.05, 0.05
-RUN_S_MAX = 0.02
+RUN_S_MAX, ONCE_RUN_S_MAX = 0.02, 0.2
 BULK_MAX = 50
 
 
@@ -52,6 +52,8 @@ def items(count: int, seed: int) -> list[Item]:
         elif drawn < ONCE_SHARE + COORDINATOR_SHARE:
             kind = "coordinator"
         run_s = 0.0 if rng.random() < SHORT_SHARE else rng.uniform(0.001, RUN_S_MAX)
+        if kind == "once":
+            run_s = rng.uniform(0.0, ONCE_RUN_S_MAX)  # long enough for a kill to hit some half-way
         made.append(Item(f"soak-{number:05d}", run_s, rng.randint(1, 5), kind))
     return made
 
