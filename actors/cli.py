@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from actors import dlq_commands, task_commands
+from actors import dlq_commands, simulate, task_commands
 from actors.console import Address, StateDir, asking, err, out, settings_for
 from balance import __version__
 from balance.config import Settings
@@ -171,7 +171,13 @@ def actors(address: Address = None, state_dir: StateDir = None) -> None:
 
 
 app.add_typer(dlq_commands.app, name="dlq")
-for _command in (task_commands.submit, task_commands.tasks, task_commands.explain, task_commands.cancel):
+for _command in (
+    task_commands.submit,
+    task_commands.tasks,
+    task_commands.explain,
+    task_commands.cancel,
+    simulate.simulate,
+):
     app.command()(_command)
 
 
