@@ -94,7 +94,8 @@ class Office:
         self.idle = False
         self.calls: list[str] = []
         self.unreachable = 0
-        self._url = f"sqlite:///{state_dir}/state.db"
+        self.path = state_dir / "state.db"
+        self._url = f"sqlite:///{self.path}"
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="office")
         self._thread.start()
