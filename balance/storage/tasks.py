@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 
 from balance.errors import Conflict
 from balance.storage.schema import functions, open_tasks, task_ends, tasks
-from balance.storage.sql import chunked
+from balance.storage.sql import Bulk, chunked
 from balance.types import check_id
 
 if TYPE_CHECKING:
@@ -86,21 +86,28 @@ _UNFINISHED = select(*_SUBMITTED, tasks.c.call, *open_tasks.c["state", "eligible
 )
 _FINISHED = select(*_SUBMITTED, *_ENDED).join(task_ends, task_ends.c.seq == tasks.c.seq)
 
-_ADD = "INSERT INTO tasks (seq, task_id, spec, submitted_at, function_hash, call) VALUES"
-_THE_SAME = "ON CONFLICT (seq) DO UPDATE SET spec = excluded.spec WHERE tasks.task_id = excluded.task_id"
-_OPEN = "INSERT INTO open_tasks (seq, state, eligible_at, progress) VALUES"
-_REOPEN = (
+_ADD = Bulk(
+    "INSERT INTO tasks (seq, task_id, spec, submitted_at, function_hash, call)",
+    ("bigint", "text", "text", "float8", "text", "bytea"),
+    # The same task again is no conflict: a write that is made up for may have been there in part.
+    "ON CONFLICT (seq) DO UPDATE SET spec = excluded.spec WHERE tasks.task_id = excluded.task_id",
+)
+_OPEN = Bulk(
+    "INSERT INTO open_tasks (seq, state, eligible_at, progress)",
+    ("bigint", "text", "float8", "text"),
     "ON CONFLICT (seq) DO UPDATE SET "
-    "state = excluded.state, eligible_at = excluded.eligible_at, progress = excluded.progress"
+    "state = excluded.state, eligible_at = excluded.eligible_at, progress = excluded.progress",
 )
-_END = (
+_END = Bulk(
     "INSERT INTO task_ends "
-    "(seq, state, attempt, eligible_at, started_at, finished_at, node, run_s, progress, output, value) VALUES"
+    "(seq, state, attempt, eligible_at, started_at, finished_at, node, run_s, progress, output, value)",
+    ("bigint", "text", "int", "float8", "float8", "float8", "text", "float8", "text", "text", "bytea"),
+    "ON CONFLICT (seq) DO NOTHING",
 )
-_ONCE = "ON CONFLICT (seq) DO NOTHING"
-_CLOSE = "DELETE FROM open_tasks WHERE seq IN (VALUES"
-_FORGET_TASK = "DELETE FROM tasks WHERE seq IN (VALUES"
-_FORGET_END = "DELETE FROM task_ends WHERE seq IN (VALUES"
+_CLOSE, _FORGET_TASK, _FORGET_END = (
+    Bulk(f"DELETE FROM {table} WHERE seq IN (", ("bigint",), ")")  # noqa: S608 (of constants alone)
+    for table in ("open_tasks", "tasks", "task_ends")
+)
 
 
 class _Taken(Exception):
@@ -136,7 +143,7 @@ class TaskRecords:
         """
         try:
             with self._sql.savepoint():
-                if self._sql.bulk(_ADD, rows, _THE_SAME) != len(rows):
+                if self._sql.bulk(_ADD, rows) != len(rows):
                     raise _Taken
         except (IntegrityError, _Taken):
             # Which one it was is asked only now: a submission that succeeds pays nothing for it.
@@ -154,12 +161,12 @@ class TaskRecords:
 
     def set_open(self, rows: Sequence[Open]) -> None:
         """Note where tasks stand that are not over; each number at most once."""
-        self._sql.bulk(_OPEN, rows, _REOPEN)
+        self._sql.bulk(_OPEN, rows)
 
     def end(self, rows: Sequence[End]) -> None:
         """Note that tasks are over; each number at most once.  The first end of a task stays."""
-        self._sql.bulk(_END, rows, _ONCE)
-        self._sql.bulk(_CLOSE, [(row[0],) for row in rows], ")")
+        self._sql.bulk(_END, rows)
+        self._sql.bulk(_CLOSE, [(row[0],) for row in rows])
 
     def unfinished(self) -> list[Unfinished]:
         """Return every task that is not over, in the order of submission."""
@@ -237,8 +244,8 @@ class TaskRecords:
         """
         old = select(task_ends.c.seq).where(task_ends.c.finished_at < before).order_by(task_ends.c.finished_at)
         seqs = list(self._sql.read(old.limit(limit)).scalars())
-        for head in (_FORGET_TASK, _FORGET_END):
-            self._sql.bulk(head, [(seq,) for seq in seqs], ")")
+        for statement in (_FORGET_TASK, _FORGET_END):
+            self._sql.bulk(statement, [(seq,) for seq in seqs])
         return len(seqs)
 
     def put_functions(self, blobs: Mapping[str, bytes]) -> None:
