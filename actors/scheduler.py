@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from actors.announcer import Announcer
@@ -34,7 +35,7 @@ from balance.core.scheduler.events import (
     ReservationRemoved,
 )
 from balance.core.scheduler.instructions import FinishTask
-from balance.core.scheduler.policy import SchedulingPolicy
+from balance.core.scheduler.policy import SchedulingPolicy, tenants_of
 from balance.core.scheduler.spec import ONE_CPU
 from balance.errors import InvalidValue
 from balance.types import Priority, Resources, check_number, check_priority
@@ -64,7 +65,11 @@ class SchedulerActor(Shell):
         self.functions = FunctionStore(self.store, self.commit)
         self.pool = Pool(self.deliver, self.functions.blob, self.leases, epoch=self.fence.epoch)
         self.scheduler = TaskScheduler(
-            clock=self.clock, executor=self.pool, journal=self.journal, nodes=(), policy=CHUNKS
+            clock=self.clock,
+            executor=self.pool,
+            journal=self.journal,
+            nodes=(),
+            policy=replace(CHUNKS, tenants=tenants_of(self.settings.tenants)),
         )
         self.desk = Desk(
             self.scheduler,

@@ -76,25 +76,24 @@ def scheduling_policy(tenants: str, aging_s: float, settings: str) -> Any:
     """
     from dataclasses import fields  # noqa: PLC0415
 
-    from balance.core.scheduler.policy import SchedulingPolicy, Tenant  # noqa: PLC0415
+    from balance.core.scheduler.policy import SchedulingPolicy, tenants_of  # noqa: PLC0415
 
-    weighted = tuple(Tenant(name, weight=value) for name, value in _pairs("tenants", tenants, "research=2,batch=1"))
     plain = {field.name: field.default for field in fields(SchedulingPolicy) if field.name != "tenants"}
     given: dict[str, Any] = {}
-    for name, value in _pairs("policy", settings, "chunk_s=0.01,earmarks_max=8"):
+    for name, value in _pairs(settings):
         if name not in plain:
             raise InvalidValue("policy", name, "one of " + ", ".join(sorted(plain)))
         given[name] = int(value) if isinstance(plain[name], int) and value == int(value) else value
-    return SchedulingPolicy(**{"aging_step_s": aging_s, **given, "tenants": weighted})
+    return SchedulingPolicy(**{"aging_step_s": aging_s, **given, "tenants": tenants_of(tenants)})
 
 
-def _pairs(option: str, text: str, example: str) -> list[tuple[str, float]]:
+def _pairs(text: str) -> list[tuple[str, float]]:
     found = []
     for word in filter(None, text.replace(" ", "").split(",")):
         name, equals, value = word.partition("=")
         if not (name and equals):
-            raise InvalidValue(option, word, f"name=number, such as {example}")
-        found.append((name, check_number(f"{option}: {name}", value, minimum=0)))
+            raise InvalidValue("policy", word, "name=number, such as chunk_s=0.01,earmarks_max=8")
+        found.append((name, check_number(f"policy: {name}", value, minimum=0)))
     return found
 
 

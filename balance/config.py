@@ -50,6 +50,8 @@ class Settings:
         How large the pickled result of a task may be; a larger one fails its task.
     tasks_kept_s : float
         For how many seconds a task that is over is remembered, with its result; its id may be used again after that.
+    tenants : str
+        Who shares the cluster with a weight other than 1, as ``research=2,batch=0.5``.
 
     Examples
     --------
@@ -67,6 +69,7 @@ class Settings:
     data_budget_bytes: int = 256 * 2**20
     result_limit_bytes: int = 64 * 2**20
     tasks_kept_s: float = 7 * 86_400.0
+    tenants: str = ""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:

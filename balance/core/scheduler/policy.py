@@ -40,6 +40,23 @@ class Tenant:
             raise InvalidValue("weight", self.weight, "more than 0")
 
 
+def tenants_of(text: str) -> tuple[Tenant, ...]:
+    """Read tenants written as ``name=weight,name=weight``; `InvalidValue` says what was expected.
+
+    Examples
+    --------
+    >>> [(tenant.name, tenant.weight) for tenant in tenants_of("research=2, batch=1")]
+    [('research', 2.0), ('batch', 1.0)]
+    """
+    found = []
+    for word in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, weight = (part.strip() for part in word.partition("="))
+        if not (name and equals):
+            raise InvalidValue("tenants", word, "name=weight, such as research=2,batch=1")
+        found.append(Tenant(name, weight=check_number(f"the weight of {name}", weight, minimum=0)))
+    return tuple(found)
+
+
 @dataclass(frozen=True, slots=True)
 class SchedulingPolicy:
     """How the engine decides.
