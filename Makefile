@@ -11,4 +11,4 @@ pins: ## renew the exact pins in pyproject.toml
 	python3 .ci/pins
 
 bench: ## measure; the tests leave this out
-	uv run pytest tests/bench/*.py --override-ini=addopts=--import-mode=importlib --benchmark-only
+	uv run pytest tests/bench/*.py --override-ini=addopts=--import-mode=importlib --benchmark-only -s

@@ -66,6 +66,7 @@ def report(found: dict[tuple[str, str], list[Score]], tasks: int, machine: Machi
     return table
 
 
+@pytest.mark.timeout(1200)
 @pytest.mark.benchmark(group="memory")
 def test_requests_that_learn_waste_less(benchmark: Any) -> None:
     """Against both factors, from one seed."""
@@ -84,9 +85,7 @@ def main() -> None:
     given = parser.parse_args()
     machine = Machine.here()
     table = report(measure(given.tasks, given.seeds), given.tasks, machine)
-    print(table)
-    if given.json is not None:
-        given.json.write_text(table.to_json(), encoding="utf-8")
+    table.show(given.json)
 
 
 if __name__ == "__main__":

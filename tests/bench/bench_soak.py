@@ -81,9 +81,7 @@ def main() -> None:
     given = parser.parse_args()
     machine = Machine.here("ray")
     table = report(measure(given.kills, given.tasks, given.seed, given.keep), machine)
-    print(table)
-    if given.json is not None:
-        given.json.write_text(table.to_json(), encoding="utf-8")
+    table.show(given.json)
 
 
 if __name__ == "__main__":

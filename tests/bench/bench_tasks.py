@@ -76,6 +76,7 @@ def report(found: dict[tuple[str, int], list[dict[str, Any]]], machine: Machine)
 
 
 @pytest.mark.cluster
+@pytest.mark.timeout(1200)
 @pytest.mark.benchmark(group="tasks")
 def test_bulk_is_ten_times_ray_and_five_times_dask(benchmark: Any) -> None:
     """The two bars, on whatever machine this runs, from one round."""
@@ -95,9 +96,7 @@ def main() -> None:
     given = parser.parse_args()
     machine = Machine.here("ray", "distributed")
     table = report(measure(given.tasks, given.rounds, set(given.only.split(","))), machine)
-    print(table)
-    if given.json is not None:
-        given.json.write_text(table.to_json(), encoding="utf-8")
+    table.show(given.json)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from harness.machine import Machine
@@ -84,6 +85,12 @@ class Report:
         ]
         facts = [f"{name}: {value}" for name, value in self.facts.items()]
         return "\n".join(line.rstrip() for line in [self.title, *lines, *facts, *verdicts, f"on {self.machine}"])
+
+    def show(self, json_path: Path | None) -> None:
+        """Print it, and write it as JSON where that is asked for."""
+        print(self)
+        if json_path is not None:
+            json_path.write_text(self.to_json(), encoding="utf-8")
 
     def to_json(self) -> str:
         """Return everything as one JSON object."""

@@ -84,13 +84,18 @@ class RssExecutor:
     def start(self, instruction: StartTask, call: object) -> None:
         """Begin an attempt."""
         assert isinstance(call, Hungry)
+        ready, go = os.pipe()
         pid = os.fork()
         if pid == 0:
             try:
+                os.read(ready, 1)  # its size before it grows is being read
                 call.be()
             finally:
                 os._exit(0)
         self._runs[pid] = _Run(instruction, _rss(pid), time.monotonic())
+        os.write(go, b"!")
+        os.close(ready)
+        os.close(go)
 
     def start_chunk(self, instruction: StartChunk, calls: list[object]) -> None:
         """Refuse: tasks that take memory are no short ones."""
@@ -113,8 +118,9 @@ class RssExecutor:
             run.peak_bytes = max(run.peak_bytes, _rss(pid) - run.base_bytes)
             if killed := run.peak_bytes > request:
                 os.kill(pid, signal.SIGKILL)
-            ended, _status = os.waitpid(pid, 0 if killed else os.WNOHANG)
+            ended, _status, usage = os.wait4(pid, 0 if killed else os.WNOHANG)
             if ended:
+                run.peak_bytes = max(run.peak_bytes, usage.ru_maxrss * 1024 - run.base_bytes)
                 events.append(self._over(pid, killed))
         return events
 
