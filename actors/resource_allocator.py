@@ -334,6 +334,9 @@ class ResourceAllocatorActor(Shell):
 
     async def _reconcile(self) -> None:
         """One round of the janitor: measure the other nodes, compare ledger and Ray, mend what is ours."""
+        lesson = self.allocator.placement_lesson()
+        if lesson is not None:
+            self.allocator.place_by(await asyncio.to_thread(lesson.learn))
         await self._measure_others()
         self._tell_if_nodes_changed(self.allocator.get_system_resources())
         facts = await asyncio.to_thread(self.places.facts)

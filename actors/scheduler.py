@@ -46,6 +46,9 @@ CHUNKS = SchedulingPolicy(chunk_s=0.005, chunk_max=256)
 FORGET_EVERY_S = 600.0
 """How often tasks are looked for that are over for longer than they are to be remembered."""
 
+LEARN_EVERY_S = 30.0
+"""How often placement looks whether what is asked for has told it enough to learn from."""
+
 COLLECT_AFTER = 50_000
 """How many objects come into being before Python looks for cycles among them."""
 
@@ -100,6 +103,7 @@ class SchedulerActor(Shell):
         self._ready.set()
         self._arm()
         self.spawn(self.every(IDLE_S, self.leases.give_back_idle))
+        self.spawn(self.every(LEARN_EVERY_S, self._learn_placement))
         self.spawn(self.every(60.0, self.desk.forget_absent))
         self.spawn(self.every(FORGET_EVERY_S, self._forget_old))
         self.spawn(self.every(EXECUTORS_KEPT_S, self.pool.tidy))
@@ -107,6 +111,12 @@ class SchedulerActor(Shell):
     async def _view_of_allocator(self) -> dict[str, Any]:
         view: dict[str, Any] = await ask("resource_allocator", "scheduler_view", self.leases.prefix)
         return view
+
+    async def _learn_placement(self) -> None:
+        engine = self.scheduler.engine
+        lesson = engine.placement_lesson()
+        if lesson is not None:
+            engine.place_by(await asyncio.to_thread(lesson.learn))
 
     async def closed(self) -> None:
         """End the executors; queued and running tasks are taken up by the next start."""

@@ -24,6 +24,7 @@ from balance.core.scheduler.allocation import (
 from balance.core.scheduler.ledger import Ledger
 from balance.core.scheduler.node_facts import NodeFacts
 from balance.core.scheduler.placement import Placement, Score, strand_score
+from balance.core.scheduler.placement_learner import Lesson, PlacementLearner
 from balance.core.scheduler.room import Devices, Room
 from balance.core.scheduler.shape import Shape
 from balance.errors import Conflict, InvalidValue, UnknownId
@@ -59,6 +60,7 @@ class AllocationBook:
         self._journal = journal
         self._ledger = Ledger()
         self._placement = Placement(self._ledger, score=score)
+        self._learner = PlacementLearner()
         self._allocations: dict[str, Allocation] = {}
         self._before_resize: dict[str, Allocation] = {}
         self._quotas: dict[str, Resources] = {}
@@ -113,6 +115,7 @@ class AllocationBook:
             known = self._allocations.get(check_id("allocation_id", allocation_id))
             if known is not None:
                 return self._same(known, demand, holder, kind)
+        self._learn_from(demand, kind)
         shape = Shape(demand)
         denied = self._over_quota(holder, demand, NOTHING)
         if denied is not None:
@@ -195,6 +198,20 @@ class AllocationBook:
             self._quotas.pop(holder, None)
         else:
             self._quotas[holder] = quota
+
+    # ------------------------------------------------------------------ learning where to place
+
+    def placement_lesson(self) -> Lesson | None:
+        """Return what placement should learn from now; None while what it knows is good enough."""
+        return self._learner.lesson(self._ledger.rooms(""))
+
+    def place_by(self, score: Score) -> None:
+        """Rank nodes by another score from now on, as by one that was learned."""
+        self._placement.use(score)
+
+    def _learn_from(self, demand: Resources, kind: Kind) -> None:
+        if demand.gpu_milli and kind != "lease":  # where a lease goes is the scheduler's choice
+            self._learner.note(demand)
 
     # ------------------------------------------------------------------ reading
 

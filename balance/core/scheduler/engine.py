@@ -39,6 +39,7 @@ from balance.core.scheduler.instructions import Instruction, StopTask, WakeAt
 from balance.core.scheduler.intake import Intake
 from balance.core.scheduler.lifecycle import Lifecycle
 from balance.core.scheduler.placement import Score, strand_score
+from balance.core.scheduler.placement_learner import Lesson
 from balance.core.scheduler.policy import SchedulingPolicy
 from balance.core.scheduler.restore import EngineSnapshot
 from balance.core.scheduler.state import EngineState
@@ -209,6 +210,16 @@ class Engine:
         """
         changed, self.state.changed = self.state.changed, {}
         return changed
+
+    # ------------------------------------------------------------------ learning where to place
+
+    def placement_lesson(self) -> Lesson | None:
+        """Return what placement should learn from now; None while what it knows is good enough."""
+        return self.state.learner.lesson(self.state.ledger.rooms(""))
+
+    def place_by(self, score: Score) -> None:
+        """Rank rooms, and devices if it has a say on them, by another score from now on."""
+        self.state.placement.use(score)
 
     # ------------------------------------------------------------------ keeping and checking
 

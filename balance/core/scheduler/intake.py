@@ -65,6 +65,8 @@ class Intake:
         task = Task(spec, event.call, shape, state.seq, state.now)
         state.tasks[spec.task_id] = task
         state.changed[spec.task_id] = task
+        if shape.gpu:
+            state.learner.note(spec.demand)
         return task
 
     def _line_up(self, tasks: list[Task]) -> None:

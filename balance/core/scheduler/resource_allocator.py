@@ -158,6 +158,8 @@ class ResourceAllocator(AllocationBook):
         for name, number in Counter(names).items():
             if name is not None and (number > 1 or name in self._allocations):
                 raise Conflict(f"allocation {name!r} exists already, or is asked for twice", allocation_id=name)
+        for demand in demands:
+            self._learn_from(demand, kind)
         shapes = [Shape(demand) for demand in demands]
         some = [self._placement.several(shape, len(shapes)) for shape in shapes]
         rooms = {room.node_id: room for room in sorted(chain.from_iterable(some), key=lambda room: room.node_id)}

@@ -17,6 +17,7 @@ from balance.core.scheduler.ledger import Ledger
 from balance.core.scheduler.lines import Line
 from balance.core.scheduler.memory_peaks import MemoryPeaks
 from balance.core.scheduler.placement import Placement, Score
+from balance.core.scheduler.placement_learner import PlacementLearner
 from balance.core.scheduler.policy import SchedulingPolicy
 from balance.core.scheduler.room import Hold, Room
 from balance.core.scheduler.run_times import RunTimes
@@ -71,6 +72,7 @@ class EngineState:
         self._arrivals: deque[Task] = deque()
         self.ledger = Ledger()
         self.placement = Placement(self.ledger, score=score)
+        self.learner = PlacementLearner()
         self.nearest = Placement(self.ledger, score=lack, fits=Room.could_hold)
         self.shares = FairShare(policy.tenants)
         self.timers = Timers()

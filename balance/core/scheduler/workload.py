@@ -53,6 +53,12 @@ class Workload:
             self._counts = {known: half for known, seen in self._counts.items() if (half := seen // 2)}
         self._counts[demand] = self._counts.get(demand, 0) + count
 
+    def copy(self) -> Workload:
+        """Return a workload that has seen the same and goes its own way."""
+        twin = Workload(kinds_max=self._kinds_max)
+        twin._counts = dict(self._counts)
+        return twin
+
     def counts(self) -> Iterator[tuple[Resources, int]]:
         """Yield each demand with its count, in an order that depends on nothing but the content."""
         yield from sorted(self._counts.items(), key=lambda item: tuple(item[0].items()))
