@@ -35,7 +35,7 @@ def actors() -> list[dict[str, Any]]:
         try:
             answers.append(ray.get(call, timeout=0.1))
         except GetTimeoutError:
-            # An executor answers between two tasks; a coordinator always should.
+            # An executor is silent while its task keeps the interpreter to itself; a coordinator never should be.
             answers.append({"role": name, "state": "busy" if name.startswith(PREFIX) else "silent"})
         except RayActorError:
             answers.append({"role": name, "state": "dead"})

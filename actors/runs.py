@@ -153,7 +153,7 @@ class Run:
             task_id, attempt, run_s = self.task_ids[index], self.attempts[index], reply.run_s[index]
             note = notes.get(index)
             if note is None:
-                answer = Answer(True, reply.values[index], run_s=run_s)
+                answer = Answer(reply.values[index], run_s=run_s)
                 events.append(TaskFinished(task_id, attempt, answer, run_s))
             else:
                 reference = self.large.pop(index, None)
@@ -200,9 +200,9 @@ def _noted(  # noqa: PLR0917 (what a member is and what became of it)
 ) -> Event:
     """Return the end of a member about which there is more to say than its value."""
     if not note.failure:
-        answer = Answer(True, value, output=note.output, run_s=run_s)
+        answer = Answer(value, output=note.output, run_s=run_s)
         if note.large:
-            answer = LargeAnswer(True, value, output=note.output, run_s=run_s, reference=reference)
+            answer = LargeAnswer(value, output=note.output, run_s=run_s, reference=reference)
         return TaskFinished(task_id, attempt, answer, run_s, note.peak_memory_bytes)
     return TaskFailed(
         task_id,

@@ -137,7 +137,7 @@ class TaskJournal:
         answers: dict[str, Answer] = {}
         for row in completed:
             value, output = results[row.task_id]
-            answers[row.task_id] = Answer(True, value, output=output or "", run_s=row.run_s or 0.0)
+            answers[row.task_id] = Answer(value, output=output or "", run_s=row.run_s or 0.0)
         return images_of(rows, answers)
 
     def calls_of(self, ids: Sequence[str]) -> dict[str, tuple[str | None, bytes | None]]:

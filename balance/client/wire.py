@@ -76,34 +76,21 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How one call ended.
+    """What a call that returned has brought.
 
     Attributes
     ----------
-    ok : bool
-        Whether the function returned.
     value : bytes or None
         The pickled result.
-    error, error_type : str
-        The message and the class of what it raised, where it did not return.
-    traceback : str
-        For the submitter.
     output : str
         The end of what it printed.
     run_s : float
         Seconds that it ran.
-    missing : bool
-        The function was not known there; nothing ran.
     """
 
-    ok: bool
-    value: bytes | None = None
-    error: str = ""
-    error_type: str = ""
-    traceback: str = ""
+    value: bytes | None
     output: str = ""
     run_s: float = 0.0
-    missing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +104,7 @@ class LargeAnswer(Answer):
 
     Examples
     --------
-    >>> answer = LargeAnswer(True, b"a large result", reference="its reference")
+    >>> answer = LargeAnswer(b"a large result", reference="its reference")
     >>> answer.settle()
     >>> answer.value is None and answer.reference is None
     True

@@ -93,7 +93,7 @@ class Journals(RuleBasedStateMachine):
 
     def over(self, task, state):
         task.state, task.finished_at, task.call, task.due_at = state, 3.0, None, None
-        task.result = Answer(True, b"value") if state is State.COMPLETED else None
+        task.result = Answer(b"value") if state is State.COMPLETED else None
 
     @rule(failures=st.lists(st.sampled_from(["early", "late"]), min_size=1, max_size=3))
     def fail(self, failures):

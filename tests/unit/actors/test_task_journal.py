@@ -150,7 +150,7 @@ def test_whatever_a_spec_says_comes_back(store: Store, journal: TaskJournal, opt
 
 def test_a_finished_task_comes_back_without_its_blobs(store: Store, journal: TaskJournal) -> None:
     """Tasks that are over are remembered, so that others may depend on them; their results stay in the store."""
-    answer = Answer(True, value=b"x", output="printed", run_s=0.25)
+    answer = Answer(value=b"x", output="printed", run_s=0.25)
     ended = task(state=State.COMPLETED, attempt=1, started_at=2.0, node_id="n1", result=answer)
     failed = task("f", State.FAILED, attempt=2, error={"kind": "error"}, reason="raised", story=["s"], noted=2)
     journal.record([task(), task("f"), task("open")])

@@ -74,7 +74,7 @@ class Hands:
             args, kwargs = pickle.loads(call.arguments)
             function = pickle.loads(self._office.functions.blob(call.function))
             value = pickle.dumps(function(*args, **kwargs))
-            return TaskFinished(task_id, attempt, result=Answer(True, value), run_s=0.0)
+            return TaskFinished(task_id, attempt, result=Answer(value), run_s=0.0)
         except Exception as error:  # noqa: BLE001 (a task may raise anything)
             trace = traceback.format_exc()
             return TaskFailed(task_id, attempt, error=str(error), error_type=type(error).__name__, traceback=trace)
