@@ -62,7 +62,9 @@ class Outgoing(NamedTuple):
 def check_record(record: Outgoing) -> None:
     """Raise `InvalidValue` if a record is larger than a broker takes."""
     key, value, headers = record
-    size = len(value) + len(key or b"") + sum(len(k) + len(v) for k, v in headers.items())
+    size = len(value) + len(key or b"")
+    if headers:
+        size += sum(len(name) + len(text) for name, text in headers.items())
     if size > MAX_RECORD_BYTES:
         raise InvalidValue("record", f"{size} bytes", f"at most {MAX_RECORD_BYTES} bytes")
 

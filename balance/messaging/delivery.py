@@ -136,6 +136,9 @@ class Message:
 Handler = Callable[[Message], Awaitable[None]]
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
 def encode_message(message: object, *, max_bytes: int | None = MAX_MESSAGE_BYTES) -> bytes:
     """Return `message` as JSON bytes.
 
@@ -152,7 +155,7 @@ def encode_message(message: object, *, max_bytes: int | None = MAX_MESSAGE_BYTES
     if not isinstance(message, dict):
         raise InvalidValue("message", message, "a dict of JSON values")
     try:
-        encoded = json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        encoded = _ENCODER.encode(message).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidValue("message", message, f"JSON values only ({error})") from None
     if max_bytes is not None and len(encoded) > max_bytes:
@@ -199,7 +202,9 @@ def decode_letter(raw: bytes) -> dict[str, Any]:
 
 def check_headers(headers: object) -> dict[str, str]:
     """Return `headers` if they are text by text and at most 8 KiB, else raise `InvalidValue`."""
-    given = {} if headers is None else headers
+    if headers is None:
+        return {}
+    given = headers
     if not isinstance(given, dict) or not all(isinstance(k, str) and isinstance(v, str) for k, v in given.items()):
         raise InvalidValue("headers", headers, "a dict of str to str")
     size = sum(len(k.encode()) + len(v.encode()) for k, v in given.items())

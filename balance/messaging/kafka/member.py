@@ -197,7 +197,7 @@ class KafkaMember:
             free = [n for n, window in self._windows.items() if window.has_room and window.is_paused]
             for number in full + free:
                 self._windows[number].is_paused = number in full
-            rewinds = {n: window.start for n, window in self._windows.items() if window.is_rewinding}
+            rewinds = {n: w.start for n, w in self._windows.items() if w.is_rewinding and w.committed is not None}
         if full:
             consumer.pause([TopicPartition(self._topic, number) for number in full])
         if free:
@@ -257,28 +257,27 @@ class KafkaMember:
             if paused and all(paused):
                 self._changed.wait(WAIT_S)  # a poll that makes room ends this wait
                 wait_s = 0.0
-        taken = 0
-        message = consumer.poll(wait_s)
-        while message is not None:  # not by its truth: an empty message is false
-            taken += 1
-            if not self._keep(message) or taken == TAKE:
-                break
-            message = consumer.poll(0.0)
-        if taken:
-            self._bell.ring()
+        first = consumer.poll(wait_s)
+        if first is None:  # not by its truth: an empty message is false
+            return
+        # All that is there in one call: a call for each message would hand the interpreter's lock to and fro.
+        records = [
+            record
+            for message in (first, *consumer.consume(TAKE - 1, 0.0))
+            if (record := self._read(message)) is not None
+        ]
+        with self._changed:
+            for record in records:
+                window = self._windows.get(record.partition)
+                if window is not None:  # otherwise it is another member's meanwhile
+                    window.add(record)
+        self._bell.ring()
 
-    def _keep(self, message: Message) -> bool:
-        """Put a message into its window; False if the window is full with it."""
+    def _read(self, message: Message) -> Record | None:
         if (error := message.error()) is not None:
             self._note(error, "deliver messages")
-            return True
-        record = to_record(message)
-        with self._changed:
-            window = self._windows.get(record.partition)
-            if window is None:
-                return True  # another member's meanwhile
-            window.add(record)
-            return not window.is_full
+            return None
+        return to_record(message)
 
     def _look_again(self, consumer: Consumer) -> None:
         try:
@@ -298,6 +297,7 @@ class KafkaMember:
         with self._changed:
             self._is_in = True
             for place in partitions:
+                # It rewinds first of all: messages that the same call brings may be from before the partition moved.
                 self._windows[place.partition] = Window()
 
     def _on_revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:

@@ -109,8 +109,6 @@ class KafkaOptions:
     def producer(self) -> dict[str, Any]:
         """Return the properties of a producer: in order, without duplicates, acknowledged by all replicas in sync."""
         return {
-            # So short that a single message hardly waits, and long enough that a batch travels as one.
-            "linger.ms": 0.2,
             "delivery.timeout.ms": int(DELIVERY_TIMEOUT_S * 1_000),
             "queue.buffering.max.kbytes": SEND_BUFFER_KIB,
             **self.admin(),

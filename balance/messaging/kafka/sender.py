@@ -18,7 +18,8 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from balance.messaging.bell import Bell
 from balance.messaging.broker import Outgoing
 
-POLL_S = 0.5
+#: How long one look at what comes back takes at most, and how often the thread looks when nothing is sent.
+POLL_S, IDLE_S = 0.05, 0.5
 #: How long closing waits for what is on its way.
 FLUSH_S = 10.0
 
@@ -28,21 +29,21 @@ logger = logging.getLogger(__name__)
 class _Sending:
     """The records of one send: counts acknowledgements in the producer's thread, resolves the future at the last."""
 
-    __slots__ = ("_left", "_loop", "error", "future", "offsets")
+    __slots__ = ("_left", "_loop", "error", "future", "places")
 
     def __init__(self, records: int) -> None:
         self._loop = asyncio.get_running_loop()
         self._left = records
         self.future: asyncio.Future[None] = self._loop.create_future()
         self.error: KafkaError | None = None
-        self.offsets: dict[int, list[int]] = {}
+        self.places: list[tuple[int, int]] = []
 
     def delivered(self, error: KafkaError | None, message: Message) -> None:
         """Note one acknowledgement."""
-        if error is not None:
-            self.error = error
+        if error is None:
+            self.places.append((message.partition(), message.offset()))  # type: ignore[arg-type]
         else:
-            self.offsets.setdefault(message.partition() or 0, []).append(message.offset() or 0)
+            self.error = error
         self._left -= 1
         if not self._left:
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more
@@ -56,6 +57,9 @@ class _Sending:
 class KafkaSender:
     """A producer; `send` may be called from any event loop.
 
+    Records linger in the producer while a send queues them, so that they travel together; the thread is woken with the
+    last one and flushes, which sends at once whatever lies there.
+
     Parameters
     ----------
     properties : mapping
@@ -65,7 +69,8 @@ class KafkaSender:
     def __init__(self, properties: Mapping[str, Any]) -> None:
         self._producer = Producer(dict(properties), logger=logger)
         self._room = Bell()
-        self._closing = threading.Event()
+        self._queued = threading.Event()
+        self._closing = False
         self.is_broken = False
         self._thread = threading.Thread(target=self._run, name="balance-kafka-sender", daemon=True)
         self._thread.start()
@@ -82,27 +87,34 @@ class KafkaSender:
         produce, delivered = self._producer.produce, sending.delivered
         try:
             for (key, value, headers), partition in zip(records, partitions, strict=True):
-                options: dict[str, Any] = {"headers": headers} if headers else {}
                 while True:
                     try:
-                        produce(topic, value, key, partition, delivered, **options)
+                        if headers:
+                            produce(topic, value, key, partition, delivered, headers={**headers})
+                        else:
+                            produce(topic, value, key, partition, delivered)
                         break
                     except BufferError:
                         await self._wait_for_room()
         except KafkaException as error:
             self._note(error.args[0])
             raise
+        finally:
+            self._queued.set()
         await sending.future
         if sending.error is not None:
             self._note(sending.error)
             raise KafkaException(sending.error)
         # An idempotent producer keeps the order within a partition, so offsets in order belong to records in order.
-        ordered = {number: iter(sorted(offsets)) for number, offsets in sending.offsets.items()}
-        return [(number, next(ordered[number])) for number in partitions]
+        offsets: dict[int, list[int]] = {}
+        for number, offset in sorted(sending.places, reverse=True):
+            offsets.setdefault(number, []).append(offset)
+        return [(number, offsets[number].pop()) for number in partitions]
 
     def close(self) -> None:
         """Send what is on its way and end the thread; what can't be sent in time fails.  Safe to call twice."""
-        self._closing.set()
+        self._closing = True
+        self._queued.set()
         self._thread.join()
 
     def _note(self, error: KafkaError) -> None:
@@ -111,13 +123,21 @@ class KafkaSender:
 
     async def _wait_for_room(self) -> None:
         with self._room.listening() as rung, suppress(TimeoutError):
+            self._queued.set()
             async with asyncio.timeout(POLL_S):
                 await rung.wait()
 
+    def _is_closing(self) -> bool:
+        return self._closing
+
     def _run(self) -> None:
-        while not self._closing.is_set():
-            if self._producer.poll(POLL_S):
+        while not self._is_closing():
+            self._queued.wait(IDLE_S)
+            self._queued.clear()
+            self._producer.poll(0.0)  # logs and errors come this way too
+            while self._producer.flush(POLL_S) and not self._is_closing():
                 self._room.ring()
+            self._room.ring()
         if self._producer.flush(FLUSH_S):
             self._producer.purge()
             self._producer.flush(FLUSH_S)

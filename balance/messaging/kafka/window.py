@@ -29,11 +29,14 @@ class Window:
         The offset after the last record that was ever fetched.
     is_paused : bool
         Whether the consumer was told to stop fetching; the window only remembers it.
+    is_rewinding : bool
+        Whether what comes now is not wanted, as long as the consumer was not told to fetch from `start`; so it begins.
 
     Examples
     --------
     >>> window = Window()
     >>> window.begin(5)
+    >>> window.is_rewinding = False  # the consumer fetches from 5
     >>> window.add(Record(0, 7, None, b"{}", {}, 0.0))
     True
     >>> [r.offset for r in window.read(5, 10)], [r.offset for r in window.read(5, 10)], window.read(8, 10)
@@ -51,7 +54,7 @@ class Window:
         self.committed: int | None = None
         self.end = 0
         self.is_paused = False
-        self.is_rewinding = False
+        self.is_rewinding = True
 
     @property
     def is_full(self) -> bool:
