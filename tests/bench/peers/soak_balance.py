@@ -62,18 +62,16 @@ def strike_all(given: dict[str, Any], submitter: Submitter) -> tuple[list[Kill],
     return kills, answers
 
 
-def recoveries(kills: list[Kill], answers: list[Future[float]], traces: Traces) -> dict[str, list[float]]:
-    """Return, by role, how many seconds each kill took to recover from."""
-    found: dict[str, list[float]] = {}
+def recoveries(kills: list[Kill], answers: list[Future[float]], traces: Traces) -> dict[str, dict[str, list[float]]]:
+    """Return, by role, after how many seconds each kill was answered for, and after how many the next task began."""
+    found: dict[str, dict[str, list[float]]] = {}
     waiting = iter(answers)
     for kill in kills:
+        mine = found.setdefault(kill.role, {"answer_s": [], "begun_s": []})
         if kill.role != EXECUTOR:
-            found.setdefault(kill.role, []).append(next(waiting).result())
-            continue
-        known = frozenset(pid for at, pid in traces.begun_at if at <= kill.at)
-        seconds = begun_s(kill, traces.begun_at, known)
-        if seconds is not None:
-            found.setdefault(kill.role, []).append(seconds)
+            mine["answer_s"].append(next(waiting).result())
+        if (seconds := begun_s(kill, traces.begun_at)) is not None:
+            mine["begun_s"].append(seconds)
     return found
 
 

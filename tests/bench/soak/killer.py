@@ -110,24 +110,24 @@ def answer_s(kill: Kill) -> float:
     raise TimeoutError(f"no {kill.role} answered within {PATIENCE_S:g} s after pid {kill.pid} was killed")
 
 
-def begun_s(kill: Kill, begun_at: list[tuple[float, int]], known: frozenset[int]) -> float | None:
-    """Return how long after an executor was killed a task began in a process that was not there before.
+def begun_s(kill: Kill, begun_at: list[tuple[float, int]]) -> float | None:
+    """Return how many seconds after a kill the next task began; None if none did.
+
+    With the scheduler end the executors that it had, after what they are at: then a task counts that begins in
+    a process in which none had begun before.
 
     Parameters
     ----------
     kill : Kill
-        Of an executor.
+        Which.
     begun_at : list of tuple
         When tasks began and in which process, in the order of time.
-    known : frozenset of int
-        The processes in which a task had begun before the kill.
 
     Examples
     --------
-    >>> begun_s(Kill("executor", 7, 10.0), [(9.0, 7), (10.1, 8), (10.9, 9)], frozenset({7, 8}))
-    0.9
+    >>> begun_at = [(9.0, 7), (9.5, 8), (10.25, 8), (11.0, 9)]
+    >>> begun_s(Kill("executor", 7, 10.0), begun_at), begun_s(Kill("scheduler", 1, 10.0), begun_at)
+    (0.25, 1.0)
     """
-    for at, pid in begun_at:
-        if at > kill.at and pid not in known:
-            return round(at - kill.at, 6)
-    return None
+    before = {pid for at, pid in begun_at if at <= kill.at} if kill.role == "scheduler" else {kill.pid}
+    return next((at - kill.at for at, pid in begun_at if at > kill.at and pid not in before), None)
