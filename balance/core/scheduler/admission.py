@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from balance.core.scheduler.allocation import amount_text
+from balance.core.scheduler.backfill import lack
 from balance.core.scheduler.dependency_resolver import find_cycle
 from balance.core.scheduler.room import Room
 from balance.core.scheduler.shape import Shape
 from balance.core.scheduler.spec import TaskSpec
 from balance.core.scheduler.state import EngineState
 from balance.errors import Conflict, DependencyCycle, UnknownId
-from balance.types import MILLI
+from balance.types import Resources
 
 
 def check_submissions(state: EngineState, specs: Sequence[TaskSpec]) -> None:
@@ -65,24 +67,40 @@ def _check_gangs(state: EngineState, specs: Sequence[TaskSpec]) -> None:
 
 
 def denial(state: EngineState, shape: Shape, tenant: str) -> dict[str, object] | None:
-    """Return why `shape` could never run: no node could hold it, or `tenant` may not have that much.
+    """Return why `shape` could never run, and what would change that: no node, or no tenant's limit, holds it.
 
     None if it could, or if no node is known yet.
 
     Returns
     -------
     dict or None
-        ``resource`` that lacks, ``lacking`` (in cores, bytes, devices), ``node_id`` that comes nearest
+        ``resource`` that lacks most, ``lacking`` (in cores, bytes, devices), ``node_id`` that comes nearest
         (or the tenant), ``largest_possible`` (its limit as ``cpu``, ``memory``, ``gpu``) and ``reason``, a sentence.
+        Either of two changes admits it, and nothing smaller does: ``missing``, all that the limit of the tenant
+        and that node would have to have more (``{node or tenant: {resource: amount}}``), or ``admitted``, the
+        demand next to this one that can be met (``cpu``, ``memory``, ``gpu``).
     """
     limit = state.shares.account(tenant).tenant.limit
-    if limit is not None:
-        allowed = Room(f"tenant {tenant}", "", limit)
-        if not allowed.could_hold(shape):
-            return lack_of(allowed, shape)
-    if not state.limits or _able(state, shape):
+    allowed = None if limit is None else Room(f"tenant {tenant}", "", limit)
+    short = [allowed] if allowed is not None and not allowed.could_hold(shape) else []
+    if state.limits and not _able(state, shape):
+        short.append(min(state.limits.values(), key=lambda room: (lack(room, shape), room.node_id)))
+    if not short:
         return None
-    return lack_of(min(state.limits.values(), key=lambda room: (_distance(room, shape), room.node_id)), shape)
+    missing = {
+        room.node_id: {name: amount_text(name, amount)[0] for name, amount in room.shortfall(shape).items()}
+        for room in short
+    }
+    return {**lack_of(short[0], shape), "missing": missing, "admitted": _admitted(state, shape, allowed).to_dict()}
+
+
+def _admitted(state: EngineState, shape: Shape, allowed: Room | None) -> Resources:
+    """Return the demand nearest to `shape` that its tenant may have and some node could hold."""
+    cut = shape if allowed is None else Shape(allowed.most_of(shape), shape.reservation)
+    if state.limits and not any(room.could_hold(cut) for room in state.limits.values()):
+        nearest = min(state.limits.values(), key=lambda room: (lack(room, cut), room.node_id))
+        return nearest.most_of(cut)
+    return cut.demand
 
 
 def _able(state: EngineState, shape: Shape) -> bool:
@@ -94,24 +112,14 @@ def _able(state: EngineState, shape: Shape) -> bool:
 
 
 def lack_of(room: Room, shape: Shape) -> dict[str, object]:
-    """Return what lacks for `shape` in an (empty) room, as `denial` describes it."""
-    lacks = room.shortfall(shape)
-    resource, amount = max(lacks.items(), key=lambda item: (item[1] / max(_need(shape, item[0]), 1), item[0]))
-    lacking = amount if resource == "memory" else amount / MILLI
-    unit = {"cpu": "cores", "memory": "bytes", "gpu": "devices"}.get(resource, "units")
-    nearest = f"{room.node_id} comes nearest and lacks {lacking:g} {unit} of {resource}"
+    """Return what lacks most for `shape` in an (empty) room, as `denial` describes it."""
+    lacks, needs = room.shortfall(shape), dict(shape.amounts)
+    resource = max(lacks, key=lambda name: (lacks[name] / needs[name], name))
+    lacking, text = amount_text(resource, lacks[resource])
     return {
         "resource": resource,
         "lacking": lacking,
         "node_id": room.node_id,
         "largest_possible": room.capacity.to_dict(),
-        "reason": f"it could never run: {nearest}",
+        "reason": f"it could never run: {room.node_id} comes nearest and lacks {text}",
     }
-
-
-def _need(shape: Shape, resource: str) -> int:
-    return dict(shape.amounts).get(resource, 0)
-
-
-def _distance(room: Room, shape: Shape) -> float:
-    return sum(amount / max(_need(shape, name), 1) for name, amount in room.shortfall(shape).items())

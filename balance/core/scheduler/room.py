@@ -192,6 +192,29 @@ class Room:
         """In a sketch: free (`sign` 1) or take (-1) what `shape` holds on `devices`."""
         self._move(Hold("", self, shape, devices), sign)
 
+    def most_of(self, shape: Shape) -> Resources:
+        """Return the demand nearest to `shape` that would fit if nothing were held: no part of it is larger.
+
+        Examples
+        --------
+        >>> room = Room("n1", "", Resources.capacity(cpu=4, gpu=2.5))
+        >>> room.most_of(Shape(Resources.demand(cpu=8, gpu=4))).to_dict()
+        {'cpu': 4.0, 'memory': 0, 'gpu': 2.0}
+        """
+        capacity, there = self.capacity, dict(self.capacity.custom)
+        gpu = 0
+        if shape.gpu:
+            # Fewer whole devices, or a part of the largest device where there is none that is whole.
+            able = sum(amount >= shape.per_device for _, amount in self.devices)
+            gpu = min(able, shape.device_count) * shape.per_device
+            gpu = gpu or max((amount for _, amount in self.devices), default=0)
+        return Resources(
+            min(shape.cpu, capacity.cpu_milli),
+            min(shape.memory, capacity.memory_bytes),
+            gpu,
+            tuple((name, most) for name, amount in shape.custom if (most := min(amount, there.get(name, 0)))),
+        )
+
     def shortfall(self, shape: Shape) -> Mapping[str, int]:
         """Return how much of each resource lacks for `shape` now: ``{name: exact amount}``, empty if it fits.
 

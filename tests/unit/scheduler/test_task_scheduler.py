@@ -349,7 +349,7 @@ def test_explain_says_what_lacks_and_behind_whom(clock):
     assert (told["status"], told["resource"], told["lacking"], told["node_id"]) == ("queued", "cpu", 1.0, "here")
     assert (told["ahead"], told["behind"]) == (1, ["first"])
     assert told["estimated_start_low"] <= told["estimated_start"] <= told["estimated_start_high"]
-    assert told["estimated_start"] == pytest.approx(scheduler.now() + 9.0)
+    assert told["estimated_start"] == pytest.approx(scheduler.now() + 10.0), "in 9 s, and a little behind the first"
     assert "1 cores of cpu lack on here" in told["reason"]
 
 
