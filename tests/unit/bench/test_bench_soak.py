@@ -119,10 +119,13 @@ class TestKiller:
         monkeypatch.setattr(Killer, "_pids", staticmethod(lambda names: []))
         assert Killer(seed=1).strike() is None
 
-    def test_an_executor_has_recovered_when_a_task_begins_in_a_new_process(self):
-        """What goes on elsewhere is no recovery, and none at all is none."""
-        assert begun_s(Kill("executor", 1, 5.0), [(5.5, 2), (7.0, 3)], frozenset({1, 2})) == 2.0
-        assert begun_s(Kill("executor", 1, 5.0), [(5.5, 2)], frozenset({1, 2})) is None
+    def test_work_goes_on_elsewhere_or_with_the_next_scheduler(self):
+        """What the dead scheduler's executors still do is no recovery, and none at all is none."""
+        begun_at = [(4.0, 2), (5.5, 2), (7.0, 3)]
+        assert begun_s(Kill("executor", 1, 5.0), begun_at) == 0.5
+        assert begun_s(Kill("executor", 2, 5.0), begun_at) == 2.0
+        assert begun_s(Kill("scheduler", 1, 5.0), begun_at) == 2.0
+        assert begun_s(Kill("scheduler", 1, 8.0), begun_at) is None
 
 
 class Client:
