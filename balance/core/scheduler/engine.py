@@ -15,7 +15,8 @@ It does *not* run anything, wait, store or log: `TaskScheduler` and the Ray acto
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from balance.core.scheduler import restore
 from balance.core.scheduler.attempts import ATTEMPT_EVENTS, Attempts
@@ -230,6 +231,23 @@ class Engine:
     def restore(self, snapshot: EngineSnapshot) -> None:
         """Go on from a snapshot; only a fresh engine may."""
         restore.put(self.state, snapshot)
+
+    def learnt(self) -> dict[str, Any]:
+        """Return what was measured of tasks that are over, for an engine that starts anew: see `relearn`.
+
+        Returns
+        -------
+        dict
+            ``run_times`` (seconds by name, see `RunTimes.snapshot`) and ``memory_peaks`` (bytes by name): JSON types.
+        """
+        return {"run_times": self.state.run_times.snapshot(), "memory_peaks": self.state.memory_peaks.snapshot()}
+
+    def relearn(self, learnt: Mapping[str, Any]) -> None:
+        """Know what `learnt` returned, in place of what was learnt since; what is missing in it stays as it is."""
+        if "run_times" in learnt:
+            self.state.run_times.restore(learnt["run_times"])
+        if "memory_peaks" in learnt:
+            self.state.memory_peaks.restore(learnt["memory_peaks"])
 
     def adopt(self, images: Iterable[TaskImage], *, now: float) -> list[str]:
         """Take in tasks from a journal; nodes must have joined before.

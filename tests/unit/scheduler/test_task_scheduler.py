@@ -323,6 +323,34 @@ def test_what_still_runs_after_a_restart_is_left_running(clock):
     homeless.engine.validate()
 
 
+def test_room_is_kept_for_a_big_task_over_a_restart(clock):
+    """Earmarks are not written down: they are made again as soon as someone would overtake."""
+    journal = Memory()
+    first = TaskScheduler(clock=clock, executor=Remote(), journal=journal, nodes=[NODE])
+    big = Resources.demand(cpu=2)
+    first.submit_many([(TaskSpec("s0"), None), (TaskSpec("s1"), None), (TaskSpec("big", demand=big), None)])
+    first.submit_many([(TaskSpec(f"s{number}"), None) for number in range(2, 6)])
+    second = TaskScheduler(clock=clock, executor=Remote(), journal=journal, nodes=[NODE])
+    second.recover()
+    assert [second.status(name)["status"] for name in ("s0", "s1", "big")] == ["running", "running", "queued"]
+    second.deliver(TaskFinished("s0", 2))
+    assert second.status("s2")["status"] == "queued", "nobody overtakes the big task"
+    second.deliver(TaskFinished("s1", 2))
+    assert second.status("big")["status"] == "running"
+
+
+def test_what_was_measured_survives_a_restart(clock):
+    """Run times and memory peaks, as JSON: the next scheduler makes chunks and requests as the last one did."""
+    first = TaskScheduler(clock=clock, executor=Remote(), nodes=[NODE])
+    first.submit_many([(TaskSpec("t", name="fit"), None)])
+    first.deliver(TaskFinished("t", 1, run_s=0.25, peak_memory_bytes=77))
+    second = TaskScheduler(clock=clock, executor=Remote(), nodes=[NODE])
+    second.engine.relearn(json.loads(json.dumps(first.engine.learnt())))
+    assert second.engine.learnt() == first.engine.learnt()
+    assert second.engine.state.run_times.mean_s("fit") == 0.25
+    assert second.suggest_memory("fit")["memory_bytes"] == 77
+
+
 def test_ids_that_are_made_up_are_never_used_twice(clock):
     """Not even after a restart."""
     journal = Memory()
