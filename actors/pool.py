@@ -253,8 +253,9 @@ class Pool:
         for index, note in reply.notes.items():
             if note.large and index >= run.told:
                 assert run.executor is not None
-                run.large[index] = reference = run.executor.handle.large.remote(run.number, index)
-                reply.values[index] = await reference
+                if index not in run.large:  # a recall and the reply may both want it, and it is given away once
+                    run.large[index] = run.executor.handle.large.remote(run.number, index)
+                reply.values[index] = await run.large[index]
 
     # -- beside a run ------------------------------------------------------------------------------
 
@@ -265,8 +266,6 @@ class Pool:
 
     def _stuck(self, run: Run) -> None:
         """Call back a chunk that takes too long, as soon as its executor has begun to live."""
-        if run.over:
-            return
         if run.executor is not None and run.executor.lived:
             self._beside_it(self._call_back(run, "a task before it takes long"))
         else:
@@ -279,7 +278,7 @@ class Pool:
         events: list[Event] = []
         try:
             packed = await asyncio.wait_for(executor.handle.recall.remote(run.number), SILENT_S)
-            if packed is None or run.over:
+            if packed is None:
                 return  # its reply is on its way
             reply = Reply.unpacked(packed)
             await self._fetch_large(run, reply)

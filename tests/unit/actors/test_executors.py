@@ -116,6 +116,8 @@ def test_a_handler_made_by_one_task_serves_the_next(executor: ExecutorActor) -> 
 
     ran(executor, first)
     assert ran(executor, second, number=2).notes[0].output == "said by the second\n"
+    second()  # between two tasks, from a thread that one of them left behind, say
+    assert not ran(executor, lambda: None, number=3).notes
     logging.getLogger(name).handlers.clear()
 
 

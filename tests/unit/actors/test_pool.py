@@ -276,6 +276,25 @@ def test_a_large_result_is_called_for(play: Any) -> None:
     play(scenario)
 
 
+def test_a_large_result_is_called_for_once(play: Any) -> None:
+    """A recall and the reply that crosses it both know of it: it is given away once, and arrives."""
+
+    async def scenario(bench: Bench) -> None:
+        bench.begin_chunk("abc")
+        handle = bench.handles[0]
+        handle.executor._larges = (1, {0: b"large"})
+        handle.recalled = Reply(2, [None], [0.1], {0: Note(large=True)})
+        bench.stop("c", 1, "cancelled")
+        await asyncio.sleep(0)
+        handle.finish(Reply(2, [None, b"2"], [0.1, 0.1], {0: Note(large=True)}))
+        await bench.settle()
+        assert bench.told() == {"a": "TaskFinished", "b": "TaskFinished", "c": "TaskStopped"}
+        large = next(event for event in bench.events if isinstance(event, TaskFinished) and event.task_id == "a")
+        assert isinstance(large.result, LargeAnswer) and large.result.value == b"large"
+
+    play(scenario)
+
+
 def test_what_was_not_begun_is_handed_back(play: Any) -> None:
     """A chunk that stopped early tells the ends that there are and returns the others, which may run anywhere."""
 
