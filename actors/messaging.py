@@ -41,7 +41,7 @@ class MessagingActor(Shell):
         self.spawn(self._serve())
 
     async def _serve(self) -> None:
-        await self.service.initialize()
+        await self.insist(self.service.initialize)  # Kafka may come up after us
         await self.service.run()
 
     async def closed(self) -> None:

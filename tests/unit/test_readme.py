@@ -21,7 +21,10 @@ ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 
 # In the order in which a newcomer needs them.
-COMMANDS = ("up", "status", "actors", "submit", "tasks", "explain", "cancel", "down", "demo", "replay", "version")
+COMMANDS = (
+    *("up", "status", "actors", "submit", "tasks", "explain", "cancel", "dlq"),
+    *("down", "demo", "replay", "version"),
+)
 
 
 def table(heading: str) -> list[list[str]]:

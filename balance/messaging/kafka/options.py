@@ -120,6 +120,7 @@ class KafkaOptions:
         """Return the properties of a member of `group`; it commits nothing by itself."""
         made = {
             "queued.max.messages.kbytes": FETCH_BUFFER_KIB,
+            "fetch.queue.backoff.ms": 10,  # how long a full buffer waits before it is looked at again; by default 1 s
             # A fetch that waits holds up the partitions that were added since.
             "fetch.wait.max.ms": 100,
             **self.admin(),
