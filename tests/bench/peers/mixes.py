@@ -163,17 +163,22 @@ class Contest:
         return known
 
     def _end(self, calls: list[Any]) -> None:
-        """End the mix: let go who has started, cancel who has not, wait until every device is back."""
+        """End the mix: let go who has started, cancel who has not."""
         waiting = ray.wait(calls, num_returns=len(calls), timeout=0)[1] if calls else []
         started = set(ray.get(self._gate.started.remote()))
         for number, call in enumerate(calls):
             if number not in started and call in waiting:
                 ray.cancel(call)
         ray.get(self._gate.open.remote())
-        ray.wait(calls, num_returns=len(calls), timeout=30.0)
+        if calls:
+            ray.wait(calls, num_returns=len(calls), timeout=30.0)
+
+    def settle(self) -> None:
+        """Wait until every device is back: the next one must find the same cluster."""
         until = time.perf_counter() + 10.0
         while ray.available_resources().get("GPU", 0) < sum(self._gpus) and time.perf_counter() < until:
             time.sleep(LOOK_EVERY_S)
+        assert time.perf_counter() < until, "a device was not given back"
 
 
 def exactly(demand: int) -> float:
@@ -208,6 +213,7 @@ def main() -> None:
                     began = time.perf_counter()
                     placed, hung = play(mix)
                     seconds = time.perf_counter() - began
+                    contest.settle()
                     tell(row=name, mix=number, asked=len(mix.demands), best=best, placed=placed, hung=hung, s=seconds)
 
 
