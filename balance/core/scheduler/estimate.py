@@ -36,7 +36,7 @@ _SD_PER_DEVIATION = 1.2533  # of a normal variable, whose mean deviation is know
 _OF_THE_MEAN = 0.26  # the error of a smoothed mean (gain 1/8) in standard deviations of one run
 _OF_A_GUESS = 0.5  # how far a submitter's guess may be off that nothing was measured against
 _OF_A_REST = 0.5  # how far the end of what runs may be off, in parts of what is left of it
-_OF_THE_MODEL = 0.25  # how far the wait may be off: work is no fluid, fills rooms unevenly and is overtaken
+_OF_THE_MODEL = 0.35  # how far the wait may be off: work is no fluid, fills rooms unevenly and is overtaken
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +114,7 @@ def estimated_start(state: EngineState, task: Task, ahead: Ahead, now: float) ->
         return None
     work_s, spread_s = own
     factor = 1 + _work_of_others(state, task.spec.tenant, work_s) / work_s if work_s else 1.0
-    # Where many run beside one another, those ahead have begun when it begins, but they need not be over.
-    slots = min((total // need for total, need in _needs(state, task)), default=1)
-    factor *= ahead.count / max(ahead.count + slots - 1, 1)
+    # Those ahead need not be over when it begins; but neither is what runs now, and the two make up for each other.
     room_s = spot[1] - now
     wait_s = room_s + work_s * factor
     spread_s = math.hypot(spread_s * factor, work_s * factor * _OF_THE_MODEL, room_s * _OF_A_REST)
@@ -124,11 +122,6 @@ def estimated_start(state: EngineState, task: Task, ahead: Ahead, now: float) ->
         return Start(now, now, now)
     times = math.exp(_Z90 * math.sqrt(math.log1p((spread_s / wait_s) ** 2)))
     return Start(now + wait_s / times, now + wait_s, now + wait_s * times)
-
-
-def _needs(state: EngineState, task: Task) -> list[tuple[int, int]]:
-    total = dict(state.ledger.total.items())
-    return [(total.get(name, 0), amount) for name, amount in task.shape.amounts]
 
 
 def _work(state: EngineState, sample: Iterable[tuple[int, Task]]) -> tuple[float, float] | None:
