@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import pickle
 import sys
 import threading
@@ -303,6 +304,20 @@ def test_the_guard_sees_a_task_that_grows(executor: ExecutorActor) -> None:
         release.set()
     assert grown is not None and 32 * MIB < grown < 200 * MIB
     assert executor.guard(1, 32 * MIB) is None, "it is over"
+
+
+@pytest.mark.parametrize(
+    ("seen", "devices", "shown"),
+    [("", (), ""), ("", (0, 2), "0,2"), ("4,5,6", (0, 2), "4,6"), ("GPU-a,GPU-b", (1,), "GPU-b"), ("4,5", (), "")],
+)
+def test_a_task_sees_its_devices_by_their_own_names(
+    monkeypatch: pytest.MonkeyPatch, seen: str, devices: tuple[int, ...], shown: str
+) -> None:
+    """Indices count among the devices that the node itself sees; without any, none is seen."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", seen)
+    monkeypatch.setattr(os, "nice", lambda _by: 0)
+    ExecutorActor("executor-1", devices)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == shown
 
 
 def test_output_goes_behind_while_nobody_listens() -> None:
