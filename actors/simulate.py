@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from balance.simulation import History
 
 _REDRAW = 500  # tasks between two looks at the progress bar
+_PICTURES = (".png", ".svg", ".pdf")
 _COLUMNS = "task_id,tenant,priority,state,submitted_s,eligible_s,started_s,finished_s,node,attempts"
 
 
@@ -50,6 +51,8 @@ def simulate(  # noqa: PLR0917 (typer reads options off the signature)
     for file in (history, plot):
         if file is not None and not file.expanduser().absolute().parent.is_dir():
             raise InvalidValue("file", str(file), "a file in a directory that exists")
+    if plot is not None and plot.suffix.lower() not in _PICTURES:
+        raise InvalidValue("plot", str(plot), "a file name that ends in " + ", ".join(_PICTURES))
     table = read_tasks(trace, TaskSpec("task"), run_s=run_s, speed=speed, limit=limit)
     simulation = Simulation(cluster, table.jobs, policy=rules)
     made = _run(simulation, len(table.jobs), math.inf if until is None else until)

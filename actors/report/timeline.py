@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from balance.errors import ClusterError, InvalidValue
+from balance.errors import ClusterError
 
 if TYPE_CHECKING:
     from balance.simulation import History
@@ -34,12 +34,10 @@ _STYLE = {
 
 
 def draw(history: History, file: Path) -> None:
-    """Write the picture; the format follows from the file's name.
+    """Write the picture; the format (PNG, SVG, PDF) follows from the file's name.
 
     Raises
     ------
-    InvalidValue
-        The file's name ends in nothing that can be drawn.
     ClusterError
         The file can't be written.
     """
@@ -49,16 +47,13 @@ def draw(history: History, file: Path) -> None:
 
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(9, 9.5), layout="constrained")
-        canvas = FigureCanvasAgg(figure)
+        FigureCanvasAgg(figure)
         axes = figure.subplots(4, 1)
         for part, panel in zip((_use, _queue, _shares, _waits), axes, strict=True):
             part(panel, history)
-        figure.suptitle(f"{len(history.task_ids):,} tasks on {len(history.nodes):,} nodes", x=0.01, ha="left")
-        kind = file.suffix.lstrip(".").lower() or "png"
-        if kind not in canvas.get_supported_filetypes():
-            raise InvalidValue("plot", str(file), "a file name that ends in .png, .svg or .pdf")
+        figure.suptitle(f"{len(history.task_ids):,} tasks on {len(history.nodes):,} nodes in use", x=0.01, ha="left")
         try:
-            figure.savefig(file.expanduser(), format=kind, dpi=130)
+            figure.savefig(file.expanduser(), dpi=130)
         except OSError as error:
             raise ClusterError(f"{str(file)!r} can't be written ({error.strerror})") from None
 

@@ -191,7 +191,7 @@ class History:
         Returns
         -------
         dict
-            ``tasks``, ``nodes``, ``decisions`` (counts), ``states`` (count by state), ``end_s``,
+            ``tasks``, ``nodes`` (that were used), ``decisions`` (counts), ``states`` (count by state), ``end_s``,
             ``makespan_s``, ``utilisation`` (mean fraction by resource that there is), ``shares`` (mean
             dominant share by tenant), ``waits`` (by priority, see `waits`), ``queue_max``, ``lost_work``
             (see there), ``engine_s``, ``decisions_per_s`` (None where it was not measured), ``digest``.
