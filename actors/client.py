@@ -14,9 +14,9 @@ from ray.util import list_named_actors
 
 from actors import NAMESPACE, processes
 from actors.executors import PREFIX
-from actors.functions import travels_along
 from actors.system import find_actors
 from balance.client.peer import Peer
+from balance.client.travel import travels_along
 from balance.errors import BalanceError
 
 PING_TIMEOUT_S = 10.0

@@ -1,12 +1,10 @@
-"""The function that ``balance submit`` names: found here, and taken along where executors could not find it."""
+"""The function that ``balance submit`` names: found here; `balance.client.travel` takes it along."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-import site
 import sys
-import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -61,30 +59,3 @@ def _module(where: str) -> ModuleType:
         del sys.modules[spec.name]
         raise
     return module
-
-
-def travels_along(call: Callable[..., Any]) -> None:
-    """Have the function's package pickled with it, unless it is installed: executors import only what is."""
-    from ray import cloudpickle  # noqa: PLC0415 (Ray is imported by whoever connects)
-
-    package = sys.modules.get(getattr(call, "__module__", "").partition(".")[0])
-    if package is not None and not _installed(package):
-        cloudpickle.register_pickle_by_value(package)
-
-
-def _installed(module: ModuleType) -> bool:
-    """Say whether a module is of the standard library or of an installed package.
-
-    Examples
-    --------
-    >>> import json, numpy
-    >>> _installed(sys), _installed(json), _installed(numpy), _installed(ModuleType("mine"))
-    (True, True, True, False)
-    """
-    if module.__name__ in sys.stdlib_module_names:
-        return True
-    file = getattr(module, "__file__", None)
-    if file is None:
-        return False
-    roots = {*site.getsitepackages(), site.getusersitepackages(), *sysconfig.get_paths().values()}
-    return any(Path(file).resolve().is_relative_to(Path(root).resolve()) for root in roots if root)
