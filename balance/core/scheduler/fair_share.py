@@ -60,6 +60,7 @@ class Account:
     """
 
     __slots__ = (
+        "claim_s",
         "heap",
         "held",
         "limit_dict",
@@ -89,6 +90,7 @@ class Account:
         self.stale = 0
         self.rank: Rank | None = None
         self.served = self.since = self.rate = 0.0
+        self.claim_s = CLAIM_S / tenant.weight
         self.limit_dict = dict(tenant.limit.items()) if tenant.limit is not None else None
         self.quota_dict = dict(tenant.quota.items()) if tenant.quota is not None else None
 
@@ -221,7 +223,8 @@ class FairShare:
         for name, amount in held.items():
             if amount > 0:
                 whole = total.get(name, 0)
-                largest = max(largest, amount / whole if whole > 0 else 1.0)
+                fraction = amount / whole if whole > 0 else 1.0
+                largest = max(largest, fraction)
         return largest / account.tenant.weight
 
     def slots(self, shape: Shape) -> int:
@@ -232,7 +235,8 @@ class FairShare:
 
     def take(self, account: Account, shape: Shape) -> None:
         """Count `shape` as held and rank the account anew."""
-        self._level = max(self._level, self._virtual(account))
+        self._fold(account)
+        self._level = max(self._level, account.served)
         self._charge(account, shape, 1)
 
     def give_back(self, account: Account, shape: Shape, held_s: float) -> None:
@@ -316,7 +320,8 @@ class FairShare:
     def _virtual(self, account: Account) -> float:
         """Return the account's virtual time, in seconds."""
         virtual = account.served + (self._clock - account.since) * account.rate
-        return max(virtual, self._level - CLAIM_S / account.tenant.weight)
+        least = self._level - account.claim_s
+        return virtual if virtual > least else least
 
     def _fold(self, account: Account) -> None:
         account.served = self._virtual(account)
