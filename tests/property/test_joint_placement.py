@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
+from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from balance.core.scheduler.engine import Engine
+from balance.core.scheduler.events import NodeJoined, TaskSubmitted
 from balance.core.scheduler.joint import place_most, place_together
 from balance.core.scheduler.room import Room
 from balance.core.scheduler.shape import Shape
+from balance.core.scheduler.spec import TaskSpec
 from balance.types import Resources
 
 GPUS = st.sampled_from([100, 200, 300, 333, 400, 500, 600, 700, 900, 1000, 1000, 2000, 3000])
 DEMANDS = st.builds(Resources, st.sampled_from([0, 0, 1000, 2000, 3000]), st.sampled_from([0, 0, 1, 2]), GPUS)
+DEVICES = st.integers(1, 2)
 CAPACITIES = st.builds(
     Resources, st.integers(1000, 6000), st.integers(1, 5), st.sampled_from([1000, 2000, 3000, 500, 1700])
 )
@@ -98,6 +103,46 @@ def test_all_or_none_is_found_whenever_it_exists(capacities: list[Resources], de
     for (room, devices), shape in zip(spots or (), shapes, strict=bool(spots)):
         assert room.fits(shape)
         room.add(shape, devices, -1)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_what_was_cut_out_of_the_cluster_goes_in_again(data: st.DataObject) -> None:
+    """Devices and the cores beside them, cut up without rest and shuffled, are filled to the last thousandth."""
+    rooms, shapes = [], []
+    for number in range(data.draw(st.integers(1, 3))):
+        cuts = [data.draw(st.lists(st.integers(1, 9), max_size=2, unique=True)) for _ in range(data.draw(DEVICES))]
+        pieces = [after - before for cut in cuts for before, after in pairwise([0, *sorted(cut), 10])]
+        cores = [data.draw(st.integers(0, 3)) for _ in pieces]
+        rooms.append(Room(f"n{number}", "", Resources.capacity(cpu=sum(cores), gpu=len(cuts))))
+        shapes += [Shape(Resources.demand(cpu=cpu, gpu=gpu / 10)) for cpu, gpu in zip(cores, pieces, strict=True)]
+    shuffled = data.draw(st.permutations(shapes))
+    spots = place_together(rooms, shuffled)
+    assert spots is not None
+    for (room, devices), shape in zip(spots, shuffled, strict=True):
+        room.add(shape, devices, -1)
+    assert all(room.cpu == 0 and not any(room.gpus.values()) for room in rooms)
+    for room in rooms:
+        room.resize(room.capacity)
+    assert all(place_most(rooms, shuffled).spots)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.lists(st.lists(st.integers(1, 9), max_size=2, unique=True), min_size=1, max_size=2), max_size=2),
+    st.randoms(use_true_random=False),
+)
+def test_tasks_that_fit_together_start_together(nodes: list[list[list[int]]], chance: Random) -> None:
+    """Submitted at once in any order, pieces that fill the cluster exactly start all, each on devices that hold it."""
+    engine, gpus = Engine(), []
+    for number, devices in enumerate(nodes):
+        engine.handle(NodeJoined(f"n{number}", Resources.capacity(gpu=len(devices))), now=0.0)
+        gpus += [(after - before) / 10 for cut in devices for before, after in pairwise([0, *sorted(cut), 10])]
+    chance.shuffle(gpus)
+    specs = [TaskSpec(f"t{number}", demand=Resources.demand(gpu=gpu)) for number, gpu in enumerate(gpus)]
+    started = engine.handle(*(TaskSubmitted(spec) for spec in specs), now=1.0)
+    assert len(started) == len(specs)
+    engine.validate()
 
 
 @pytest.mark.parametrize("steps_max", [0, 1, 3, 10])
