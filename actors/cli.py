@@ -176,7 +176,6 @@ for _command in (
     task_commands.tasks,
     task_commands.explain,
     task_commands.cancel,
-    simulate.simulate,
 ):
     app.command()(_command)
 
@@ -233,6 +232,9 @@ def replay(
     from actors.demo import run  # noqa: PLC0415
 
     raise typer.Exit(run.replay(out, trace, speed=speed, limit=limit, strict=strict, report=report))
+
+
+app.command()(simulate.simulate)
 
 
 @app.command()
