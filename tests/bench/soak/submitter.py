@@ -98,7 +98,8 @@ def _of_future(future: Any) -> Outcome:
     error = future.exception()
     if error is None:
         return Outcome("completed", future.result())
-    return Outcome("failed", reason=f"{type(error).__name__}: {error}".splitlines()[0])
+    said = f"{type(error).__name__}: {error}".splitlines()[0]
+    return Outcome("failed", reason=said.replace(future.id, "ID"))
 
 
 def _of_report(report: Any, timeout_s: float) -> Outcome:
