@@ -66,7 +66,13 @@ class SchedulerActor(Shell):
         self.journal = TaskJournal(self.store, self.commits)
         self.leases = Leases(self._look_again)
         self.functions = FunctionStore(self.store, self.commit)
-        self.pool = Pool(self.deliver, self.functions.blob, self.leases, epoch=self.fence.epoch)
+        self.pool = Pool(
+            self.deliver,
+            self.functions.blob,
+            self.leases,
+            epoch=self.fence.epoch,
+            result_limit_bytes=self.settings.result_limit_bytes,
+        )
         self.scheduler = TaskScheduler(
             clock=self.clock,
             executor=self.pool,

@@ -32,14 +32,32 @@ class Priority(IntEnum):
 def check_id(name: str, value: object) -> str:
     """Return `value` if it is a non-empty string of at most 512 characters, else raise `InvalidValue`.
 
+    The zero character and lone surrogates, which not every database can keep, are no part of an id.
+
     Examples
     --------
     >>> check_id("model_id", "whisper")
     'whisper'
+    >>> check_id("model_id", "caf\\udce9")
+    Traceback (most recent call last):
+    balance.errors.InvalidValue: model_id is 'caf\\udce9'; expected a non-empty string of at most 512 characters ...
     """
     if not isinstance(value, str) or not value.strip() or len(value) > 512:
         raise InvalidValue(name, value, "a non-empty string of at most 512 characters")
+    if not _can_be_kept(value):
+        raise InvalidValue(name, value, "a non-empty string of at most 512 characters that are Unicode, without NUL")
     return value
+
+
+def _can_be_kept(text: str) -> bool:
+    if "\0" in text:
+        return False
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return False
+    return True
 
 
 def check_number(
