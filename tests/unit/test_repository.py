@@ -90,7 +90,8 @@ def test_ci_runs_what_the_readme_says() -> None:
     assert "pip install uv && uv run balance demo" in readme
     assert "uv run pytest" in readme
     steps = re.findall(r"^step (.+)$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
-    assert steps[:5] == [
+    assert steps[:6] == [
+        ".ci/services",
         "uv run pytest",
         "uv run ruff check",
         "uv run ruff format --check",
