@@ -144,10 +144,13 @@ class _Rank:
 
     def __init__(self, search: _Search, kept: _Found, members: Sequence[int]) -> None:
         self._search = search
-        self.best = search.pack([*kept, *members]) or kept
-        if len(self.best) < len(kept) + len(members):
-            able = [index for index in members if search.could_fit(index)]
-            self._choose(sorted(able, key=search.size), kept)
+        self.best = kept
+        able = sorted((index for index in members if search.could_fit(index)), key=search.size)
+        together = search.pack([*kept, *able]) if len(able) > 1 else None
+        if together is not None:
+            self.best = together
+        else:
+            self._choose(able, kept)
 
     def _choose(self, candidates: list[int], chosen: _Found) -> None:
         """Try every subset of `candidates`, which are in ascending order, that may be better than the best."""

@@ -81,6 +81,8 @@ class Together:
         state = self._state
         first = sorted(islice(self._waiting(), WINDOW), key=_order)
         shapes = [task.shape for task in first]
+        if len(set(shapes)) < 2:
+            return  # equal ones fit as well one after the other
         rooms = [room for room in self._rooms(shapes, WINDOW) if state.earmark_on(room) is None]
         placement = state.placement
         found = place_most(
