@@ -278,8 +278,8 @@ class ResourceAllocatorActor(Shell):
         if isinstance(decided, Denied) or decided.state != "pending":
             return decided
         await asyncio.to_thread(self.places.remove, before.place)
-        made = await self._realise(decided)
         await self._let_go_devices(before)
+        made = await self._realise(decided)
         if isinstance(made, Denied):
             await self._reconcile()
             return made

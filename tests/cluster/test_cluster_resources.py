@@ -60,6 +60,18 @@ def test_allocations_share_a_device_that_ray_holds_once(balance_cluster: Any, un
     assert devices[0] not in balance_cluster.places()
 
 
+def test_a_reservation_grows_from_a_part_to_all_devices_and_back(balance_cluster: Any, unique: Any) -> None:
+    """What was held for a part makes way for the whole, though Ray has no room for both at once."""
+    name = unique("model")
+    devices = balance_cluster.ray.cluster_resources()["GPU"]
+    for gpu, held in ((0.5, 1.0), (devices, devices), (0.25, 1.0)):
+        made = balance_cluster.ask("resource_allocator", "reserve", name, {"gpu": gpu})
+        assert (made["status"], made["gpu"]) == ("allocated", gpu)
+        assert sum(bundle.get("GPU", 0) for bundle in balance_cluster.places().values()) == held
+    assert balance_cluster.ask("resource_allocator", "reserve", name, {})["status"] == "released"
+    assert not any("device-" in place for place in balance_cluster.places())
+
+
 def test_a_denied_allocation_says_what_lacks(balance_cluster: Any) -> None:
     """A demand above the cluster is denied with the resource and the amount that lacks; a mistake raises."""
     denied = balance_cluster.ask("resource_allocator", "allocate_resources", 1000, 0)

@@ -232,7 +232,7 @@ class AllocationBook:
 
     def device_allocations(self, of: Allocation | None = None) -> list[Allocation]:
         """Return what stands for the devices that are divided among allocations, or for those `of` one of them."""
-        everyone = (*self._allocations.values(), *self._before_resize.values()) if of is None else (of,)
+        everyone = self._allocations.values() if of is None else (of,)
         parts = {(each.node_id, index) for each in everyone if each.node_id is not None for index, _ in each.parts}
         rooms = [(room, index) for node_id, index in sorted(parts) if (room := self._ledger.room(node_id)) is not None]
         return [device_allocation(room.node_id, index, dict(room.devices).get(index, MILLI)) for room, index in rooms]
@@ -240,8 +240,7 @@ class AllocationBook:
     def is_divided(self, device: Allocation) -> bool:
         """Say whether an allocation has a part of this device."""
         [(index, _)] = device.devices
-        everyone = (*self._allocations.values(), *self._before_resize.values())
-        return any(each.node_id == device.node_id and index in dict(each.parts) for each in everyone)
+        return any(each.node_id == device.node_id and index in dict(each.parts) for each in self._allocations.values())
 
     # ------------------------------------------------------------------ the cluster
 
