@@ -44,6 +44,17 @@ class _Journal:
         return [body for _name, body in self._journal.scan(COLLECTION)]
 
 
+def _asked(demand: Mapping[str, Any]) -> Resources:
+    """Return what a caller asks for; `InvalidValue` for what nobody could have, such as 1.5 devices.
+
+    Examples
+    --------
+    >>> _asked({"gpu": 0.5}).gpu_milli
+    500
+    """
+    return Resources.demand(demand.get("cpu", 0), demand.get("memory", 0), demand.get("gpu", 0), demand.get("custom"))
+
+
 class _NodeProbe:
     """Measures another node of the cluster, from there."""
 
@@ -114,11 +125,11 @@ class ResourceAllocatorActor(Shell):
         self, demand: Mapping[str, Any], holder: str, allocation_id: str | None = None
     ) -> dict[str, Any]:
         """Allocate for a named holder; asking again under the same id returns what was given."""
-        return (await self._allocate(Resources.from_dict(demand), holder=holder, allocation_id=allocation_id)).to_dict()
+        return (await self._allocate(_asked(demand), holder=holder, allocation_id=allocation_id)).to_dict()
 
     async def reserve(self, name: str, demand: Mapping[str, Any]) -> dict[str, Any]:
         """Make the reservation of this name hold `demand`: create it, resize it, or (for nothing) release it."""
-        wanted = Resources.from_dict(demand)
+        wanted = _asked(demand)
         if not wanted:
             return await self.release_allocation(name)
         async with self._turn(name):
@@ -131,23 +142,12 @@ class ResourceAllocatorActor(Shell):
     async def allocate_many(
         self, demands: Sequence[Mapping[str, Any]], holder: str, ids: Sequence[str] | None = None
     ) -> list[dict[str, Any]]:
-        """Allocate as many as possible of `demands` at once, as `ResourceAllocator.allocate_many`.
+        """Allocate as many as possible of `demands` (``cpu``, ``memory``, ``gpu``) at once.
 
-        Parameters
-        ----------
-        demands : sequence of dict
-            Each with ``cpu`` (cores), ``memory`` (bytes), ``gpu`` (devices).
-        holder : str
-            Who gets them.
-        ids : sequence of str, optional
-            A name for each; when all of them are held already, what was given is returned.
-
-        Returns
-        -------
-        list of dict
-            `Allocation.to_dict` or `Denied.to_dict`, in the order of `demands`.
+        As `ResourceAllocator.allocate_many`, as dicts, in the order of `demands`.  Asking again under the same
+        `ids` returns what was given.
         """
-        wanted = [Resources.from_dict(each) for each in demands]
+        wanted = [_asked(each) for each in demands]
         if ids is not None and all(self._known(each) is not None for each in ids):
             known = zip(wanted, ids, strict=True)
             return [(await self._allocate(each, holder=holder, allocation_id=name)).to_dict() for each, name in known]
@@ -166,7 +166,7 @@ class ResourceAllocatorActor(Shell):
         """
         where = None if devices is None else tuple((index, amount) for index, amount in devices)
         made = await self._allocate(
-            Resources.from_dict(demand),
+            _asked(demand),
             holder=SCHEDULER,
             allocation_id=lease_id,
             node_id=node_id,

@@ -82,6 +82,8 @@ def test_a_denied_allocation_says_what_lacks(balance_cluster: Any) -> None:
         balance_cluster.ask("resource_allocator", "allocate_resources", -1, 0)
     with pytest.raises(InvalidValue, match="whole number of devices"):
         balance_cluster.ask("resource_allocator", "allocate_resources", 0, 0, 1.5)
+    with pytest.raises(InvalidValue, match="whole number of devices"):
+        balance_cluster.ask("resource_allocator", "allocate_many", [{"gpu": 1}, {"gpu": 1.5}], "tester")
 
 
 def test_an_allocation_under_an_id_is_made_once(balance_cluster: Any, unique: Any) -> None:
