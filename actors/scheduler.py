@@ -47,7 +47,8 @@ FORGET_EVERY_S = 600.0
 """How often tasks are looked for that are over for longer than they are to be remembered."""
 
 LEARN_EVERY_S = 30.0
-"""How often placement looks whether what is asked for has told it enough to learn from."""
+"""How often placement looks whether what is asked for has told it enough to learn from, and what was measured of
+tasks is put into the store for the next start."""
 
 COLLECT_AFTER = 50_000
 """How many objects come into being before Python looks for cycles among them."""
@@ -90,6 +91,7 @@ class SchedulerActor(Shell):
         )
         announcer = Announcer(lambda: self.insist(self.journal.durable), self._tell, self.spawn)
         self.scheduler.on_finish(announcer.finished)
+        self._learnt: dict[str, Any] = {}
         self._changed = asyncio.Event()
         self._view: dict[str, Any] = {"version": -1, "nodes": []}
         self._timer: asyncio.TimerHandle | None = None
@@ -99,6 +101,8 @@ class SchedulerActor(Shell):
     async def _begin(self) -> None:
         """Learn of the cluster, then take up what was queued and what was running."""
         await self.cluster_changed(await self.insist(self._view_of_allocator))
+        self._learnt = self.store.get("scheduler", "learnt") or {}
+        self.scheduler.engine.relearn(self._learnt)
         found = self.scheduler.recover()
         if found:
             self.log.info("event=tasks_taken_up count=%d", found)
@@ -110,6 +114,7 @@ class SchedulerActor(Shell):
         self._arm()
         self.spawn(self.every(IDLE_S, self.leases.give_back_idle))
         self.spawn(self.every(LEARN_EVERY_S, self._learn_placement))
+        self.spawn(self.every(LEARN_EVERY_S, self._keep_learnt))
         self.spawn(self.every(60.0, self.desk.forget_absent))
         self.spawn(self.every(FORGET_EVERY_S, self._forget_old))
         self.spawn(self.every(EXECUTORS_KEPT_S, self.pool.tidy))
@@ -124,9 +129,16 @@ class SchedulerActor(Shell):
         if lesson is not None:
             engine.place_by(await asyncio.to_thread(lesson.learn))
 
+    async def _keep_learnt(self) -> None:
+        learnt = self.scheduler.engine.learnt()
+        if learnt != self._learnt:
+            await self.commit(lambda tx: tx.put("scheduler", "learnt", learnt))
+            self._learnt = learnt
+
     async def closed(self) -> None:
         """End the executors; queued and running tasks are taken up by the next start."""
         self.scheduler.pause()
+        await self._keep_learnt()
         await self.journal.durable()
         Pool.end_leftovers()
 
