@@ -227,8 +227,8 @@ def test_nothing_is_acknowledged_while_the_disk_fails(store: Store, journal: Tas
 
 
 def test_a_task_that_cannot_be_written_keeps_no_other_from_the_disk(store: Store, journal: TaskJournal) -> None:
-    """After a refusal halves are written apart: the one with an id that no database takes is left out alone."""
-    journal.record([task("poison \udce9"), *(task(f"good{n}") for n in range(9))])
+    """After a refusal halves are written apart: the one with text that no database takes is left out alone."""
+    journal.record([task("poison", call=CALL._replace(function="caf\udce9")), *(task(f"good{n}") for n in range(9))])
     asyncio.run(journal.durable())
     journal.record([task("later")])
     asyncio.run(journal.durable())
