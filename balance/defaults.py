@@ -19,6 +19,7 @@ _ADAPTERS = {
     "readers": "balance.adapters.readers:Readers",
     "offload": "balance.adapters.threads:ThreadOffload",
     "copier": "balance.adapters.copier:FsspecCopier",
+    "peer": "balance.client.peer:Peer",
 }
 
 

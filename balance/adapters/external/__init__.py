@@ -1,0 +1,1 @@
+"""The world outside behind `balance.interfaces.external`: HTTP, a message broker, metrics."""
