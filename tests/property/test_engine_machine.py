@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from balance.core.scheduler.engine import Engine
 from balance.core.scheduler.events import (
     CapacityChanged,
+    ChunkOver,
     ClockAdvanced,
     NodeJoined,
     NodeLost,
@@ -285,6 +286,13 @@ class EngineMachine(RuleBasedStateMachine):
         start = self.pick(which)
         self.ended(start.task_id)
         self.tell(TaskReturned(start.task_id, start.attempt, solo))
+
+    @precondition(lambda self: self.running)
+    @rule(which=st.integers(0, 50))
+    def done_with(self, which) -> None:
+        """The executor is done with the chunk of this one, if it is in one; its end is told later."""
+        start = self.pick(which)
+        self.tell(ChunkOver(start.task_id, start.attempt))
 
     @precondition(lambda self: self.stopping)
     @rule(which=st.integers(0, 50))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from balance.core.scheduler.events import (
+    ChunkOver,
     StartRefused,
     TaskFailed,
     TaskFinished,
@@ -24,7 +25,7 @@ from balance.core.scheduler.task import Task
 from balance.errors import InvalidTransition
 from balance.types import Resources
 
-AttemptEvent = TaskStarted | TaskFinished | TaskFailed | TaskStopped | TaskReturned | StartRefused
+AttemptEvent = TaskStarted | TaskFinished | TaskFailed | TaskStopped | TaskReturned | ChunkOver | StartRefused
 ATTEMPT_EVENTS = frozenset(AttemptEvent.__args__)
 
 _EXPONENT_MAX = 62
@@ -50,6 +51,7 @@ class Attempts:
             TaskFailed: self._failed,
             TaskStopped: self._stopped,
             TaskReturned: self._returned,
+            ChunkOver: self._chunk_over,
             StartRefused: self._refused,
         }
 
@@ -128,6 +130,10 @@ class Attempts:
         task.stop_reason = None
         self._life.restart_gang(task)
         self._life.queue(task, f"handed back: {event.reason}" if event.reason else "handed back")
+
+    def _chunk_over(self, task: Task, _event: AttemptEvent) -> None:
+        if task.chunk is not None:
+            self._life.leave_room(task.chunk)
 
     def _ends_by_stop(self, task: Task) -> bool:
         """Carry out what a stop was asked for, as the attempt is over; False if it goes on after all."""
