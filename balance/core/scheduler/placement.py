@@ -50,16 +50,18 @@ def strand_score(room: Room, shape: Shape) -> float:
     cpu_left = (room.cpu - shape.cpu) / capacity.cpu_milli if capacity.cpu_milli else 0.0
     memory_left = (room.memory - shape.memory) / capacity.memory_bytes if capacity.memory_bytes else 0.0
     score = cpu_left + memory_left + 0.5 * abs(cpu_left - memory_left)
-    if not room.gpus:
+    amounts = room.gpus.values()
+    if not amounts:
         return score
     if not shape.gpu:
         # Cores taken here are cores that this node's free devices will miss.
-        free = sum(amount for amount in room.gpus.values() if amount > 0)
-        return score + _GPU_WEIGHT * free / (MILLI * len(room.gpus))
+        free = sum(amounts) if min(amounts) >= 0 else sum(amount for amount in amounts if amount > 0)
+        return score + _GPU_WEIGHT * free / (MILLI * len(amounts))
+    # Lists, not generators: on a node with many devices this is half of a decision.
+    able = [amount for amount in amounts if amount >= shape.per_device]
     if shape.gpu >= MILLI:
-        whole = sum(amount >= MILLI for amount in room.gpus.values())
-        return score + _GPU_WEIGHT * (whole - shape.device_count) / len(room.gpus)
-    tightest = min(amount for amount in room.gpus.values() if amount >= shape.gpu)
+        return score + _GPU_WEIGHT * (len(able) - shape.device_count) / len(amounts)
+    tightest = min(able)
     return score + _GPU_WEIGHT * (tightest - shape.gpu) / MILLI
 
 

@@ -123,8 +123,11 @@ class Room:
         if not shape.gpu:
             return ()
         need = shape.per_device
-        able = sorted((free, index) for index, free in self.gpus.items() if free >= need)
-        return tuple((index, need) for _, index in able[: shape.device_count])
+        able = [(free, index) for index, free in self.gpus.items() if free >= need]
+        if shape.device_count == 1:
+            return ((min(able)[1], need),)
+        able.sort()
+        return tuple([(index, need) for _, index in able[: shape.device_count]])
 
     def take(self, hold: Hold) -> None:
         """Count what `hold` holds as taken."""
