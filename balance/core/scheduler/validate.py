@@ -57,9 +57,7 @@ def _behind(state: EngineState) -> set[str]:
     rooms: Counter[Shape] = Counter()
     for chunk in {id(task.chunk): task.chunk for task in state.tasks.values() if task.chunk is not None}.values():
         first, *others = chunk.members()
-        assert chunk.next() is first and (first.hold is None) is chunk.over, (
-            "one holds it till it is over"
-        )
+        assert chunk.next() is first and (first.hold is None) is chunk.over, "one holds it till it is over"
         rooms[first.shape] += not chunk.over
         for task in (first, *others):
             assert task.state is State.RUNNING and task.node_id == first.node_id, task.task_id
