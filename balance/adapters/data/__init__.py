@@ -1,0 +1,1 @@
+"""Data behind `balance.interfaces.data`: what the data coordinator and fsspec reach."""
