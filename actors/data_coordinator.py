@@ -12,30 +12,31 @@ import ray
 from ray import cloudpickle
 
 from actors.base import Shell, ask, call_id, peer
+from actors.gathering import Gathering
 from actors.holds import Hold, Holds
 from actors.shelf import RayShelf
 from balance.adapters.actor_broker import ActorBroker
+from balance.adapters.collect.collectors import Collectors
 from balance.adapters.readers import Readers
 from balance.client.wire import Function
 from balance.core.coordinator import DataCoordinator
 from balance.core.coordinator.datum import Allocated, Denied, Fetch, Waiting
 from balance.core.coordinator.payload import Payload
 from balance.errors import SourceUnavailable
-from balance.messaging import DataRequest, DataSource, KafkaService
+from balance.messaging import KafkaService
 from balance.services.collector import Collector
 from balance.services.outcomes import OutcomeMemory
 from balance.storage import StoreJournal
 
 READERS = "readers"
 CLIENT = "client"
-SERVED = (DataSource.CUSTOM, DataSource.FILE, DataSource.DATABASE)
-"""Messages may ask for what was registered under these kinds; collectors for the web's come with their adapters."""
 
 
 class DataCoordinatorActor(Shell):
     """Collects data from its sources and keeps it in Ray's object store.
 
-    Whoever holds this actor's handle may name any source; a message may only ask for what was named.
+    Whoever holds this actor's handle may name any source; a message may ask for what was named, and for what the
+    settings let `Collectors` reach.
     """
 
     role: ClassVar[str] = "data_coordinator"
@@ -61,15 +62,19 @@ class DataCoordinatorActor(Shell):
         self.counts: defaultdict[str, dict[str, int]] = defaultdict(
             lambda: {"requested": 0, "fetched": 0, "fetched_bytes": 0, "failed": 0}
         )
+        self.collectors = Collectors(settings=self.settings, clock=self.clock)
+        self.gathering = Gathering(
+            data=self.data, readers=self.readers, collectors=self.collectors, place=self._place_for
+        )
         self.kafka = KafkaService(
             broker=ActorBroker(peer("messaging"), (self.role, self.fence.epoch)), clock=self.clock
         )
         self.collector = Collector(
             kafka_service=self.kafka,
-            fetch=self._fetch_for,
+            fetch=self.gathering.fetch,
             outcomes=OutcomeMemory(journal=StoreJournal(self.store, self.fence)),
             clock=self.clock,
-            sources=SERVED,
+            sources=self.collectors.sources,
         )
         self.spawn(self._collect())
 
@@ -221,25 +226,29 @@ class DataCoordinatorActor(Shell):
         return self.data.status(data_id)
 
     async def stats(self) -> dict[str, Any]:
-        """Return ``counts`` by data id (requested, fetched, failed; bytes), ``usage`` (bytes), ``data`` by id."""
+        """Return ``counts`` by data id (requested, fetched, failed; bytes), ``usage`` (bytes), ``data`` by id.
+
+        ``collected`` has what came of requests to the collectors, by source: `Collectors.stats`.
+        """
         return {
             "counts": {data_id: dict(counts) for data_id, counts in self.counts.items()},
             "usage": self.data.usage(),
+            "collected": self.collectors.stats(),
             "data": {
                 entry["data_id"]: {"state": entry["state"], "size_bytes": entry["size_bytes"]}
                 for entry in self.data.list_data()
             },
         }
 
-    async def _fetch_for(self, request: DataRequest) -> dict[str, Any]:
+    async def _place_for(self, request_id: str, data_id: str, max_age_s: float | None) -> dict[str, Any]:
         """Bring what a message asks for within reach, for the collector.
 
         The copy is not held for the requester: whoever uses it allocates it, and finds it in place.
         """
-        hold = Hold(self.role, request.metadata.request_id, request.query)
-        outcome = await self.hold_data(*hold, max_age_s=request.parameters.get("max_age_s"))
+        hold = Hold(self.role, request_id, data_id)
+        outcome = await self.hold_data(*hold, max_age_s=max_age_s)
         if outcome["status"] != "allocated":
-            raise SourceUnavailable(f"data {request.query!r} can't be placed: {outcome['reason']}")
+            raise SourceUnavailable(f"data {data_id!r} can't be placed: {outcome['reason']}")
         self._leave(hold)
         return {
             "location": outcome["location"],

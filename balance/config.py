@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,18 @@ class Settings:
         For how many seconds a task that is over is remembered, with its result; its id may be used again after that.
     tenants : str
         Who shares the cluster with a weight other than 1, as ``research=2,batch=0.5``.
+    search_url : str
+        Where WEB requests search: an address with ``{query}`` in it, answering with JSON as SearXNG does.
+    news_feeds : str
+        Feeds for NEWS requests that name none: addresses with blanks between.
+    collect_interval_s : float
+        Between two requests to one host; a host's own wish goes before if it is longer.
+    collect_fresh_s : float
+        How old a collected copy may be that its source is not asked about.
+    collect_cache_bytes : int
+        How much of what was collected is kept in `state_dir`.
+    twitter_token, telegram_token, youtube_key : str
+        Credentials of yours, for requests to these sources; not shown when the settings are printed.
 
     Examples
     --------
@@ -70,6 +82,14 @@ class Settings:
     result_limit_bytes: int = 64 * 2**20
     tasks_kept_s: float = 7 * 86_400.0
     tenants: str = ""
+    search_url: str = ""
+    news_feeds: str = ""
+    collect_interval_s: float = 1.0
+    collect_fresh_s: float = 300.0
+    collect_cache_bytes: int = 2**30
+    twitter_token: str = field(default="", repr=False)
+    telegram_token: str = field(default="", repr=False)
+    youtube_key: str = field(default="", repr=False)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
@@ -84,10 +104,10 @@ class Settings:
         """
         source = os.environ if environ is None else environ
         given: dict[str, Any] = {}
-        for field in fields(cls):
-            raw = source.get(PREFIX + field.name.upper())
+        for each in fields(cls):
+            raw = source.get(PREFIX + each.name.upper())
             if raw is not None and raw != "":
-                given[field.name] = _parse(field.name, raw, type(field.default))
+                given[each.name] = _parse(each.name, raw, type(each.default))
         given.update({key: value for key, value in overrides.items() if value is not None})
         made = cls(**given)
         return made if made.state_dir else replace(made, state_dir=_default_state_dir())

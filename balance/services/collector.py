@@ -18,7 +18,7 @@ from typing import Any
 from balance.batch.processor.request_merger import RequestMerger
 from balance.clock import Clock, iso
 from balance.defaults import default
-from balance.errors import AccessRefused, InvalidValue, MessageRejected, UnknownId
+from balance.errors import AccessRefused, ConfigurationError, InvalidValue, MessageRejected, UnknownId
 from balance.messaging.delivery import DeliveryPolicy, Message, encode_message
 from balance.messaging.enums import DataSource, parse_enum
 from balance.messaging.kafka_service import KafkaService
@@ -30,7 +30,7 @@ GROUP = "balance-collectors"
 POLICY = DeliveryPolicy(max_attempts=4, concurrency=8, handler_timeout_s=120.0)
 
 #: Failures that will be the same next time.
-_FINAL = (AccessRefused, InvalidValue, UnknownId)
+_FINAL = (AccessRefused, ConfigurationError, InvalidValue, UnknownId)
 
 Fetch = Callable[[DataRequest], Awaitable[dict[str, Any]]]
 
@@ -47,7 +47,8 @@ class Collector:
     fetch : async callable, optional
         Gets a `DataRequest`, returns a dict with ``location`` and/or ``data`` (JSON, at most 256 KiB), and optionally
         ``size_bytes`` and ``digest``.  It raises `SourceUnavailable` (tried again), or `AccessRefused`,
-        `InvalidValue`, `UnknownId` (not tried again).  Left out, every request is answered with an error.
+        `ConfigurationError`, `InvalidValue`, `UnknownId` (not tried again).  Left out, every request is answered with
+        an error.
     outcomes : OutcomeMemory, optional
         Remembers what became of requests; this process's memory when left out.
     clock : Clock, optional

@@ -75,7 +75,7 @@ class SqlSource:
                 names = list(result.keys())
                 while some := result.fetchmany(_ROWS_AT_ONCE):
                     for row in some:
-                        rows.append(record := {name: _as_json(value) for name, value in zip(names, row, strict=True)})
+                        rows.append(record := {name: as_json(value) for name, value in zip(names, row, strict=True)})
                         size += len(str(record))
                     if size > max_bytes:
                         raise AccessRefused(f"{shown} delivers more than {max_bytes} bytes", max_bytes=max_bytes)
@@ -131,7 +131,14 @@ def _parsed(source: str) -> tuple[URL, str]:
     return url, query
 
 
-def _as_json(value: Any) -> Any:
+def as_json(value: Any) -> Any:
+    """Return a value of a database as JSON has it.
+
+    Examples
+    --------
+    >>> as_json(datetime.date(2026, 1, 2)), as_json(decimal.Decimal("0.5")), as_json(b"a")
+    ('2026-01-02', 0.5, 'YQ==')
+    """
     if isinstance(value, datetime.date | datetime.time):  # datetime is a date
         return value.isoformat()
     if isinstance(value, decimal.Decimal):

@@ -1,0 +1,98 @@
+"""RSS and Atom feeds.
+
+Read with feedparser (BSD): it knows every version of RSS and Atom and what is commonly wrong with them, and cleans the
+HTML of what could run.
+"""
+
+from __future__ import annotations
+
+import calendar
+import io
+from typing import TYPE_CHECKING, Any
+
+from balance.adapters.collect.collected import Collected
+from balance.adapters.collect.visit import Visit
+from balance.clock import iso
+from balance.errors import ConfigurationError, InvalidValue, SourceUnavailable
+
+if TYPE_CHECKING:
+    from balance.adapters.collect.wanted import Wanted
+    from balance.adapters.collect.web_client import WebClient
+    from balance.adapters.collect.web_page import WebPage
+
+FEEDS_MAX = 20
+
+
+class FeedSource:
+    """Serves RSS (one feed) and NEWS (what several feeds have on a question).
+
+    Parameters
+    ----------
+    client : WebClient
+    news : bool, default False
+        Whether the query is a question, and items have to hold all of its words.
+    feeds : str
+        Addresses, separated by blanks, for requests for news that name no ``feeds``.
+
+    Notes
+    -----
+    Parameters of a request: ``url`` (RSS; else the query is the address), ``feeds`` (NEWS: a list of addresses),
+    ``limit`` (50, at most 500).
+
+    Items, newest first: ``id``, ``title``, ``url``, ``published_at`` (ISO 8601 or None), ``text``, ``feed``.
+    """
+
+    def __init__(self, client: WebClient, *, news: bool = False, feeds: str = "") -> None:
+        self._client = client
+        self._news = news
+        self._feeds = feeds.split()
+
+    def collect(self, wanted: Wanted) -> Collected:
+        """As `Source.collect`."""
+        visit = Visit(self._client, wanted)
+        words = wanted.query.casefold().split() if self._news else []
+        items = [
+            item
+            for address in self._addresses(wanted)
+            for item in _items(visit.get(address))
+            if all(word in f"{item['title']} {item['text']}".casefold() for word in words)
+        ]
+        items.sort(key=lambda item: item["published_at"] or "", reverse=True)
+        return visit.collected(items[: wanted.count("limit", 50, maximum=500)], "application/feed+json")
+
+    def _addresses(self, wanted: Wanted) -> list[str]:
+        if not self._news:
+            return [wanted.address]
+        given = wanted.parameters.get("feeds", self._feeds)
+        if not isinstance(given, list) or len(given) > FEEDS_MAX or not all(isinstance(one, str) for one in given):
+            raise InvalidValue("parameters.feeds", given, f"a list of at most {FEEDS_MAX} addresses")
+        if not given:
+            raise ConfigurationError(
+                "news need feeds: name them in parameters.feeds, or in BALANCE_NEWS_FEEDS with blanks between"
+            )
+        return given
+
+
+def _items(page: WebPage) -> list[dict[str, Any]]:
+    import feedparser  # noqa: PLC0415 (slow to import)
+
+    # A file object: bytes and text might be taken for a path or an address, and be opened.
+    feed = feedparser.parse(
+        io.BytesIO(page.body), response_headers={"content-type": page.headers.get("content-type", "")}
+    )
+    if not feed.version and not feed.entries:
+        raise SourceUnavailable(f"{page.url} is no feed ({feed.get('bozo_exception', 'nothing known in it')})")
+    return [_item(entry, page.url) for entry in feed.entries]
+
+
+def _item(entry: Any, url: str) -> dict[str, Any]:
+    published = entry.get("published_parsed") or entry.get("updated_parsed")
+    bodies = entry.get("content") or [{"value": entry.get("summary", "")}]
+    return {
+        "id": entry.get("id") or entry.get("link"),
+        "title": entry.get("title", ""),
+        "url": entry.get("link"),
+        "published_at": None if published is None else iso(calendar.timegm(published)),
+        "text": bodies[0].get("value") or "",
+        "feed": url,
+    }

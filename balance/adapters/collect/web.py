@@ -1,0 +1,98 @@
+"""Pages of the web, and what a search finds there.
+
+The main text of a page is found by trafilatura (Apache 2.0), a well-kept extractor that also knows title, author, date
+and language.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from balance.adapters.collect.collected import Collected
+from balance.adapters.collect.decoding import decoded
+from balance.adapters.collect.robots import Robots
+from balance.adapters.collect.visit import Visit
+from balance.errors import ConfigurationError, SourceUnavailable
+
+if TYPE_CHECKING:
+    from balance.adapters.collect.wanted import Wanted
+    from balance.adapters.collect.web_client import WebClient
+    from balance.adapters.collect.web_page import WebPage
+
+_HTML = frozenset({"text/html", "application/xhtml+xml"})
+_ADDRESS = ("http://", "https://")
+
+
+class WebSource:
+    """Serves WEB.
+
+    Parameters
+    ----------
+    client : WebClient
+    search_url : str
+        Where to search: an address with ``{query}`` in it that answers with JSON as SearXNG does (``results``, each
+        with ``url``, ``title``, ``content``); empty for nowhere.
+
+    Notes
+    -----
+    Parameters of a request: ``url`` (a page), or ``search_term`` with ``limit`` (10, at most 50).  With neither, the
+    query is one or the other.
+
+    Items of a page: ``url``, ``media_type``, and for HTML ``title``, ``author``, ``date``, ``language``, ``text``; for
+    other text ``text``, for JSON ``data``, else ``base64``.  Items of a search: ``url``, ``title``, ``text``.
+    """
+
+    def __init__(self, client: WebClient, *, search_url: str = "") -> None:
+        self._client = client
+        self._search_url = search_url
+        self._robots = Robots(client)
+
+    def collect(self, wanted: Wanted) -> Collected:
+        """As `Source.collect`."""
+        term = wanted.text("search_term")
+        if not term and not wanted.text("url") and not wanted.query.strip().lower().startswith(_ADDRESS):
+            term = wanted.query
+        visit = Visit(self._client, wanted)
+        if term and not wanted.text("url"):
+            return visit.collected(self._found(visit, term, wanted.count("limit", 10, maximum=50)))
+        page = visit.get(wanted.address, each_hop=self._robots.check)
+        return visit.collected([{"url": page.url, "media_type": page.media_type, **_content(page)}], page.media_type)
+
+    def _found(self, visit: Visit, term: str, limit: int) -> list[dict[str, Any]]:
+        if "{query}" not in self._search_url:
+            raise ConfigurationError(
+                "searching the web needs a search service: set BALANCE_SEARCH_URL, for example to "
+                "https://HOST/search?format=json&q={query} of a SearXNG"
+            )
+        page = visit.get(self._search_url.replace("{query}", quote(term, safe="")), trusted=True)
+        answer = page.json()
+        results = answer.get("results") if isinstance(answer, dict) else None
+        if not isinstance(results, list):
+            raise SourceUnavailable(f"the search at {page.url} did not answer with 'results'", url=page.url)
+        return [
+            {"url": one.get("url"), "title": one.get("title"), "text": one.get("content")}
+            for one in results[:limit]
+            if isinstance(one, dict)
+        ]
+
+
+def _content(page: WebPage) -> dict[str, Any]:
+    if page.media_type in _HTML:
+        return _article(decoded(page.body, page.charset), page.url)
+    if page.media_type == "application/json" or page.media_type.endswith("+json"):
+        return {"data": page.json()}
+    if page.media_type.startswith("text/") or page.media_type.endswith("xml"):
+        return {"text": decoded(page.body, page.charset)}
+    return {"base64": base64.b64encode(page.body).decode("ascii")}
+
+
+def _article(html: str, url: str) -> dict[str, Any]:
+    from trafilatura import bare_extraction, html2txt  # noqa: PLC0415 (slow to import)
+    from trafilatura.settings import Document  # noqa: PLC0415
+
+    found = bare_extraction(html, url=url, with_metadata=True, include_comments=False)
+    said = found.as_dict() if isinstance(found, Document) else {}
+    text = said.get("text") or html2txt(html)  # a page without an article still has words
+    return {"text": text, **{name: said.get(name) for name in ("title", "author", "date", "language")}}
