@@ -29,7 +29,10 @@ GRACE_S = 0.2
 
 
 class KafkaMessages(KafkaInterface):
-    """Publishes and consumes through Kafka or the embedded log; usable from several threads.
+    """Publishes and consumes through Kafka or the embedded log.
+
+    Any thread may publish.  A topic is consumed by one thread at a time, as asking for a message settles the one
+    before; for more consumers build more of these, with the same group.
 
     Parameters
     ----------
