@@ -89,7 +89,9 @@ class Gathering:
     def _note(self, data_id: str) -> None:
         self._placed[data_id] = None
         self._placed.move_to_end(data_id)
-        for oldest in list(self._placed)[: max(0, len(self._placed) - PLACED_MAX)]:
+        for oldest in list(self._placed)[:-1]:
+            if len(self._placed) <= PLACED_MAX:
+                break
             try:
                 self._data.forget(oldest)
             except Conflict:  # somebody holds it

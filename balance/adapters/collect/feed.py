@@ -11,9 +11,10 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from balance.adapters.collect.collected import Collected
+from balance.adapters.collect.decoding import decoded
 from balance.adapters.collect.visit import Visit
 from balance.clock import iso
-from balance.errors import ConfigurationError, InvalidValue, SourceUnavailable
+from balance.errors import AccessRefused, ConfigurationError, InvalidValue, SourceUnavailable
 
 if TYPE_CHECKING:
     from balance.adapters.collect.wanted import Wanted
@@ -76,11 +77,13 @@ class FeedSource:
 def _items(page: WebPage) -> list[dict[str, Any]]:
     import feedparser  # noqa: PLC0415 (slow to import)
 
+    if "<!ENTITY" in decoded(page.body, page.charset):  # no feed needs them, and nested ones grow without end
+        raise AccessRefused(f"{page.url} declares entities of its own; such feeds are not read", url=page.url)
     # A file object: bytes and text might be taken for a path or an address, and be opened.
     feed = feedparser.parse(
         io.BytesIO(page.body), response_headers={"content-type": page.headers.get("content-type", "")}
     )
-    if not feed.version and not feed.entries:
+    if not feed.get("version") and not feed.entries:
         raise SourceUnavailable(f"{page.url} is no feed ({feed.get('bozo_exception', 'nothing known in it')})")
     return [_item(entry, page.url) for entry in feed.entries]
 

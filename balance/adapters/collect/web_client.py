@@ -9,11 +9,13 @@ credentials stay with the host that they are for.
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import httpcore
@@ -96,7 +98,6 @@ class WebClient:
         self._allow_private = allow_private
         self._fresh_s = fresh_s
         self._timeout_s = timeout_s
-        self._ssl = httpx.create_ssl_context(trust_env=False)
         self._turns: dict[str, list[threading.RLock]] = {}
         self._lock = threading.Lock()
 
@@ -235,7 +236,7 @@ class WebClient:
         try:
             with (
                 self.gate.turn(origin_of(target), ask.deadline_s),
-                httpcore.ConnectionPool(ssl_context=self._ssl, network_backend=network) as pool,
+                httpcore.ConnectionPool(ssl_context=_tls(target.scheme), network_backend=network) as pool,
                 pool.stream("GET", _core_url(target), headers=list(headers.items())) as response,
             ):
                 with self._lock:
@@ -307,6 +308,12 @@ def web_url(url: str, secret: str = "") -> httpx.URL:
     if parsed.userinfo:
         raise AccessRefused("an address with a user and a password is not asked", host=parsed.host)
     return parsed
+
+
+@lru_cache(maxsize=2)
+def _tls(scheme: str) -> ssl.SSLContext | None:
+    """Return what checks certificates: those of certifi; made once, as that takes a while."""
+    return httpx.create_ssl_context(trust_env=False) if scheme == "https" else None
 
 
 def origin_of(url: httpx.URL) -> str:
