@@ -32,7 +32,18 @@ def report(found: list[dict[str, Any]], machine: Machine) -> Report:
     """Make the table, and set Balance against the bar."""
     table = Report(
         f"GPU mixes: nodes of {', '.join(map(str, GPUS))} devices, hung after {LIMIT_S:g} s without a start",
-        ["who", "mixes", "asked", "optimum", "placed", "placed/optimum", "mixes at the optimum", "hung", "s a mix"],
+        [
+            "who",
+            "mixes",
+            "asked",
+            "optimum",
+            "placed",
+            "placed/optimum",
+            "mixes at the optimum",
+            "hung",
+            "s a mix",
+            "s till all is back, at most",
+        ],
         machine,
     )
     for name in dict.fromkeys(each["row"] for each in found):
@@ -40,7 +51,8 @@ def report(found: list[dict[str, Any]], machine: Machine) -> Report:
         asked, best, placed, hung = (sum(each[what] for each in mine) for what in ("asked", "best", "placed", "hung"))
         reached = sum(each["placed"] == each["best"] for each in mine)
         seconds = sum(each["s"] for each in mine) / len(mine)
-        table.add(name, len(mine), asked, best, placed, f"{placed / best:.4f}", reached, hung, f"{seconds:.2f}")
+        share, back = placed / best, max(each["back_s"] for each in mine)
+        table.add(name, len(mine), asked, best, placed, f"{share:.4f}", reached, hung, f"{seconds:.2f}", f"{back:.2f}")
         if name == "Balance":
             table.bar("placed / optimum = 1.0 in every mix", f"{reached} of {len(mine)}", met=reached == len(mine))
             table.bar("no hung admission", str(hung), met=hung == 0)

@@ -1,14 +1,15 @@
 """Peer: one Ray of several logical nodes, on which mixes of GPU demands are asked for by Balance and by plain Ray.
 
-What "placed" means is the same for all: a task that stands for the demand has started, and runs until the mix
+What "placed" means is the same for all: a task that stands for the demand has started, and runs until the play
 is over.  Plain Ray starts ``num_gpus=x`` tasks.  Balance asks its resource allocator's actor for all demands at
 once; what that grants are placement groups of Ray, and a task starts on the node of each, as its executors do.
 Whatever was accepted (Ray accepts everything) and has not started `limit_s` after the last start is hung.
+
+Every start is that of a warm worker, and who plays next finds all devices free.
 """
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
 import time
 from collections import Counter
@@ -18,6 +19,7 @@ from dataclasses import asdict
 from typing import Any
 
 import ray
+from harness.gate import Gate
 from harness.mixes import Mix, make_mixes, optimum
 from harness.visits import options, tell
 from ray.cluster_utils import Cluster
@@ -25,30 +27,13 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 WARM_TASKS = 12
 LOOK_EVERY_S = 0.005
+REPORT_S = 0.15  # a node tells the others every 0.1 s what is free there: what they know is no older than this
+END_S = 60.0
 
 
-class Gate:
-    """Holds tasks until the mix that they belong to is over."""
-
-    def __init__(self) -> None:
-        self._over = asyncio.Event()
-        self._started: list[int] = []
-
-    async def hold(self, number: int) -> None:
-        self._started.append(number)
-        await self._over.wait()
-
-    async def started(self) -> list[int]:
-        return list(self._started)
-
-    async def open(self) -> None:
-        self._over.set()
-        self._over, self._started = asyncio.Event(), []
-
-
-def stand_in(gate: Any, number: int) -> None:
-    """Be there for one demand until the mix is over."""
-    ray.get(gate.hold.remote(number))
+def stand_in(gate: Any, play: int) -> None:
+    """Be there for one demand until the play is over."""
+    ray.get(gate.hold.remote(play))
 
 
 @contextmanager
@@ -85,16 +70,17 @@ class Contest:
         self._gate = ray.remote(Gate).options(num_cpus=0, max_concurrency=1000).remote()
         self._task = ray.remote(num_cpus=0, max_calls=0, max_retries=0)(stand_in)
         self._allocator: Any = None
+        self._play = 0
 
     def warm(self) -> None:
-        """Start as many workers on each node as a mix can need, since a cold one takes half a second."""
-        for _ in range(2):
-            calls = [
-                self._pinned(node_id).remote(self._gate, number)
-                for node_id in self._ids
-                for number in range(WARM_TASKS)
-            ]
-            self._await_starts(len(calls), 120.0)
+        """Start as many workers on each node as a mix can need, since a cold one takes half a second.
+
+        Ray gives a task with a GPU no worker that has served one without, so there are some of both kinds.
+        """
+        for gpus in (0, 0.05) * 2:
+            calls = [self._start(node_id, gpus) for node_id in self._ids for _ in range(WARM_TASKS)]
+            started = self._await_starts(len(calls), END_S)
+            assert started == len(calls), f"{started} of {len(calls)} workers have started"
             self._end(calls)
 
     def start_allocator(self) -> None:
@@ -114,7 +100,7 @@ class Contest:
         answers = ray.get(self._allocator.allocate_many.remote(wanted, "bench"))
         granted = [answer for answer in answers if answer["status"] == "allocated"]
         self._check(granted)
-        calls = [self._pinned(each["node_id"]).remote(self._gate, number) for number, each in enumerate(granted)]
+        calls = [self._start(each["node_id"], 0) for each in granted]
         placed = self._await_starts(len(calls), self._limit_s)
         self._end(calls)
         ray.get([self._allocator.release_allocation.remote(each["allocation_id"]) for each in granted])
@@ -141,44 +127,41 @@ class Contest:
         label = {self._labels[mix.nodes]: 0.001}
         calls = [
             self._task.options(num_gpus=rounded(demand), resources=label, scheduling_strategy=strategy).remote(
-                self._gate, number
+                self._gate, self._play
             )
-            for number, demand in enumerate(mix.demands)
+            for demand in mix.demands
         ]
         placed = self._await_starts(len(calls), self._limit_s)
         self._end(calls)
         return placed, len(calls) - placed
 
-    def _pinned(self, node_id: str) -> Any:
-        return self._task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False))
+    def _start(self, node_id: str, gpus: float) -> Any:
+        there = NodeAffinitySchedulingStrategy(node_id, soft=False)
+        return self._task.options(num_gpus=gpus, scheduling_strategy=there).remote(self._gate, self._play)
 
     def _await_starts(self, count: int, limit_s: float) -> int:
         """Wait until `count` have started, or none has for `limit_s` seconds; return how many have."""
         known, since = 0, time.perf_counter()
         while known < count and time.perf_counter() - since < limit_s:
-            started = len(ray.get(self._gate.started.remote()))
+            started = ray.get(self._gate.started.remote())
             if started > known:
                 known, since = started, time.perf_counter()
             time.sleep(LOOK_EVERY_S)
         return known
 
     def _end(self, calls: list[Any]) -> None:
-        """End the mix: let go who has started, cancel who has not."""
-        waiting = ray.wait(calls, num_returns=len(calls), timeout=0)[1] if calls else []
-        started = set(ray.get(self._gate.started.remote()))
-        for number, call in enumerate(calls):
-            if number not in started and call in waiting:
-                ray.cancel(call)
-        ray.get(self._gate.open.remote())
-        if calls:
-            ray.wait(calls, num_returns=len(calls), timeout=30.0)
+        """End the play: who has started ends, and who has not starts now and ends.  Cancelling has races."""
+        self._play = ray.get(self._gate.open.remote())
+        ray.get(calls, timeout=END_S)
 
-    def settle(self) -> None:
-        """Wait until every device is back: the next one must find the same cluster."""
-        until = time.perf_counter() + 10.0
-        while ray.available_resources().get("GPU", 0) < sum(self._gpus) and time.perf_counter() < until:
+    def settle(self) -> float:
+        """Wait until every device is back, since the next one must find the same cluster; return the seconds."""
+        since = time.perf_counter()
+        time.sleep(REPORT_S)
+        while ray.available_resources().get("GPU", 0) < sum(self._gpus):
+            assert time.perf_counter() - since < END_S, f"a device is not back after {END_S:g} s"
             time.sleep(LOOK_EVERY_S)
-        assert time.perf_counter() < until, "a device was not given back"
+        return time.perf_counter() - since
 
 
 def exactly(demand: int) -> float:
@@ -199,6 +182,7 @@ def main() -> None:
     with cluster(gpus, labels) as ids:
         contest = Contest(ids, gpus, labels, given["limit_s"])
         contest.warm()
+        contest.settle()
         contest.start_allocator()
         contestants: dict[str, Callable[[Mix], tuple[int, int]]] = {
             "Balance": contest.balance,
@@ -213,8 +197,17 @@ def main() -> None:
                     began = time.perf_counter()
                     placed, hung = play(mix)
                     seconds = time.perf_counter() - began
-                    contest.settle()
-                    tell(row=name, mix=number, asked=len(mix.demands), best=best, placed=placed, hung=hung, s=seconds)
+                    back = contest.settle()
+                    tell(
+                        row=name,
+                        mix=number,
+                        asked=len(mix.demands),
+                        best=best,
+                        placed=placed,
+                        hung=hung,
+                        s=seconds,
+                        back_s=back,
+                    )
 
 
 if __name__ == "__main__":

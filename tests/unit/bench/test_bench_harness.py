@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
 import psutil
 import pytest
 from harness import visits
+from harness.gate import Gate
 from harness.machine import Machine
 from harness.table import Report, quantile, spread
 from hypothesis import given
@@ -87,3 +89,25 @@ def test_a_quantile_is_a_value_that_enough_do_not_exceed(values: list[float], q:
 def test_one_round_has_no_spread():
     """A figure from one round does not look like a median of several."""
     assert spread([1.0]) == "1.000" and spread([1.0, 2.0]) == "1.500 (1.000-2.000)"
+
+
+def test_a_gate_holds_its_own_play_only():
+    """Who comes late for a play that is over neither waits nor counts: it would take a device from the next play."""
+
+    async def plays() -> tuple[int, int, int]:
+        gate = Gate()
+        held = [asyncio.create_task(gate.hold(0)) for _ in range(2)]
+        await asyncio.sleep(0)
+        first = await gate.started()
+        play = await gate.open()
+        await asyncio.gather(*held)
+        await gate.hold(0)
+        late = await gate.started()
+        held = [asyncio.create_task(gate.hold(play))]
+        await asyncio.sleep(0)
+        second = await gate.started()
+        await gate.open()
+        await asyncio.gather(*held)
+        return first, late, second
+
+    assert asyncio.run(asyncio.wait_for(plays(), 5)) == (2, 0, 1)
