@@ -127,7 +127,7 @@ class Settings:
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
             probe = path / f".writable-{os.getpid()}"
             probe.write_bytes(b"")
-            probe.unlink()
+            probe.unlink(missing_ok=True)  # another thread may have probed at the same time
         except OSError as error:
             raise ConfigurationError(
                 f"the state directory {str(path)!r} can't be written ({error.strerror or error}); "
