@@ -71,7 +71,9 @@ class KafkaMessages(KafkaInterface):
         self._group = check_id("group", group)
         self._timeout_s = None if timeout_s is None else check_number("timeout_s", timeout_s, minimum=0)
         self._policy = DeliveryPolicy(
-            handler_timeout_s=check_number("handling_s", handling_s, minimum=0.001), commit_every_s=0.01, grace_s=GRACE_S
+            handler_timeout_s=check_number("handling_s", handling_s, minimum=0.001),
+            commit_every_s=0.01,
+            grace_s=GRACE_S,
         )
         self._service = KafkaService(broker=broker, settings=settings, clock=clock)
         self._topics = TopicManager(kafka_service=self._service)
