@@ -63,7 +63,8 @@ def test_a_message_that_is_kept_too_long_comes_again(published, settings):
         first = slow.consume("t")
         slow._readers["t"]._taken = None  # it never asks again for what it holds
         again = slow.consume("t", timeout_s=5)
-        assert (first.offset, again.offset, again.attempt) == (0, 0, 2)
+        assert first.offset == again.offset == 0
+        assert again.attempt > first.attempt
 
 
 def test_groups_each_get_everything(published, settings):
