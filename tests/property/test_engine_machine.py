@@ -326,7 +326,9 @@ class EngineMachine(RuleBasedStateMachine):
         self.nodes.discard(node_id)
         self.reservations = {pair for pair in self.reservations if pair[1] != node_id}
         for task_id, start in list(self.running.items()):
-            if start.node_id == node_id:
+            chunk = self.engine.task(task_id).chunk
+            reporting = chunk is not None and chunk.over  # what it did is known, and is still to be told
+            if start.node_id == node_id and not reporting:
                 self.ended(task_id)
         self.tell(NodeLost(node_id))
 

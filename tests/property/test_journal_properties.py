@@ -123,7 +123,7 @@ def test_what_was_acknowledged_is_what_a_restart_reads():
     run_state_machine_as_test(Journals, settings=settings(max_examples=25, stateful_step_count=20, deadline=None))
 
 
-TEXT = st.text(min_size=1, max_size=12).filter(str.strip)
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12).filter(str.strip)
 SPECS = st.builds(
     TaskSpec,
     TEXT,

@@ -14,6 +14,7 @@ from balance.messaging.delivery import decode_message, encode_message
 from balance.messaging.enums import DataSource, DataType
 from balance.messaging.topics import check_topic, results_topic
 
+IDS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=512).filter(str.strip)
 _json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
@@ -98,7 +99,7 @@ def test_the_reason_names_the_field(changed, reason):
         schemas.parse_request(json.dumps(_request(**changed)).encode())
 
 
-@given(st.text(min_size=1, max_size=512).filter(str.strip), st.text(min_size=1, max_size=512).filter(str.strip))
+@given(IDS, IDS)
 def test_results_topics_are_safe_and_distinct(one, other):
     """Any model id in any script gives a valid name; different ids give different names."""
     assert check_topic(results_topic(one)).startswith("balance.results.")

@@ -199,6 +199,7 @@ class Attempts:
             self._life.finish(task, State.FAILED, f"killed for memory with {had} bytes; at most {most} can be had")
             return
         demand = task.shape.demand
+        self._life.settle()  # by the shape for which the room was taken
         task.shape = state.shape(
             Resources(demand.cpu_milli, wanted, demand.gpu_milli, demand.custom), task.spec.reservation
         )

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 
 from balance.core.scheduler.backfill import Earmark, choose_room, choose_rooms, permits
 from balance.core.scheduler.chunk import Chunk, take_chunk
+from balance.core.scheduler.fair_share import Account
 from balance.core.scheduler.lifecycle import Lifecycle
 from balance.core.scheduler.lines import Line
 from balance.core.scheduler.preemption import choose_victims
@@ -109,11 +110,13 @@ class Cycle:
         state.drop_earmark(line)
         if chunked and line.gang is None and state.earmark_on(places[0][1]) is None:
             self._start_chunk(line, places[0][1])
-            return True
-        for task, room, devices in places:
-            if devices is not None:
-                self._together.keep(task.shape, (room, devices))
-            self._start(task, room)
+        else:
+            for task, room, devices in places:
+                if devices is not None:
+                    self._together.keep(task.shape, (room, devices))
+                self._start(task, room)
+        if state.earmarks and line.account.tenant.limit is not None:
+            self._drop_useless(line.account)
         return True
 
     # ------------------------------------------------------------------ finding room
@@ -191,6 +194,13 @@ class Cycle:
             self._lifecycle.start(tasks[0], room)
 
     # ------------------------------------------------------------------ keeping room
+
+    def _drop_useless(self, account: Account) -> None:
+        """Keep no room for lines of a tenant that may not use it any more, as it has just come to its limit."""
+        for line in [line for line in self._state.earmarks if line.account is account]:
+            head = line.head()
+            if head is not None and account.over_limit(head.shape) is not None:
+                self._state.drop_earmark(line)
 
     def _keep_room_for(self, passed: list[Line]) -> bool:
         """Earmark room for the first of those who are about to be overtaken; say whether that changed anything."""

@@ -224,8 +224,7 @@ class FairShare:
             if amount > 0:
                 whole = total.get(name, 0)
                 fraction = amount / whole if whole > 0 else 1.0
-                if fraction > largest:
-                    largest = fraction
+                largest = max(largest, fraction)
         return largest / account.tenant.weight
 
     def slots(self, shape: Shape) -> int:

@@ -13,6 +13,7 @@ from balance.core.scheduler.events import (
     Paused,
     Resumed,
     StartRefused,
+    TaskFailed,
     TaskCancelRequested,
     TaskFinished,
     TaskReturned,
@@ -65,6 +66,16 @@ def test_the_room_of_a_chunk_is_free_before_its_members_are_told_of():
     assert play.finish("c") == ["c completed"]
     assert play.finish("urgent") == ["urgent completed", "start d e on n1"]
     assert play.tell(ChunkOver("a", 1)) == [], "of one that is over"
+
+
+def test_a_member_killed_for_memory_leaves_the_room_as_it_was_taken():
+    """Its request grows at once; what passes on, and is given back, is what the chunk had."""
+    play = measured(("n1", room(cpu=1, memory=4)))
+    assert submit(play, "ab", demand=need(cpu=1, memory=1)) == ["start a b on n1"]
+    play.finish("a")
+    assert play.tell(TaskFailed("b", 1, "out_of_memory", peak_memory_bytes=2)) == ["start b on n1"]
+    assert play.engine.state.ledger.room("n1").memory == 0
+    play.engine.validate()
 
 
 def test_a_chunk_is_as_long_as_the_policy_says():

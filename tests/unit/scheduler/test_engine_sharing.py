@@ -396,6 +396,17 @@ def test_capacity_that_is_taken_back_stops_new_starts_only():
     assert play.submit("nothing", need()) == ["start nothing on n1"]
 
 
+def test_no_room_is_kept_for_who_has_come_to_its_limit():
+    """A tenant's large task waits for room; a small one of it starts and uses up the limit: others may have the room."""
+    play = Play(("n1", room(cpu=4)), tenants=(Tenant("capped", limit=room(cpu=3)),))
+    play.tell(TaskSubmitted(TaskSpec("first", demand=need(cpu=2))))
+    play.tell(TaskSubmitted(TaskSpec("large", tenant="capped", demand=need(cpu=3))))
+    assert play.tell(TaskSubmitted(TaskSpec("small", tenant="capped", demand=need(cpu=1)))) == ["start small on n1"]
+    assert play.tell(TaskSubmitted(TaskSpec("other", demand=need(cpu=1)))) == ["start other on n1"]
+    assert play.finish("small") == ["small completed"]
+    assert play.finish("first") == ["first completed", "start large on n1"]
+
+
 def test_limits_above_the_capacity_keep_a_demand_from_being_denied():
     """What others hold now may come back: the task waits."""
     play = Play()
