@@ -397,7 +397,7 @@ def test_capacity_that_is_taken_back_stops_new_starts_only():
 
 
 def test_no_room_is_kept_for_who_has_come_to_its_limit():
-    """A tenant's large task waits for room; a small one of it starts and uses up the limit: others may have the room."""
+    """A large task of a tenant waits for room; a small one of it takes up the limit: others may have the room."""
     play = Play(("n1", room(cpu=4)), tenants=(Tenant("capped", limit=room(cpu=3)),))
     play.tell(TaskSubmitted(TaskSpec("first", demand=need(cpu=2))))
     play.tell(TaskSubmitted(TaskSpec("large", tenant="capped", demand=need(cpu=3))))
