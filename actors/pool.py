@@ -24,7 +24,7 @@ from actors.executors import RESULT_LIMIT_BYTES
 from actors.leases import Leases
 from actors.runs import Run
 from balance.client.wire import Call
-from balance.core.scheduler.events import ChunkOver, Event, StartRefused, TaskFailed, TaskStarted
+from balance.core.scheduler.events import Event, StartRefused, TaskFailed, TaskStarted
 from balance.core.scheduler.instructions import StartChunk, StartTask
 
 STUCK_S = 0.25
@@ -164,20 +164,12 @@ class Pool:
             log.exception("event=run_failed task_id=%s", run.task_ids[0])
             events = run.lost("worker_lost", repr(error))
         self._end(run)
-        await self._tell(run, events)
-
-    async def _tell(self, run: Run, events: list[Event]) -> None:
-        """Tell how a run went, in slices: whoever asks for something urgent meanwhile is heard between two of them.
-
-        The room of a chunk is free before its members are told of, and others than the urgent wait for the last.
-        """
-        if len(events) > SLICE:
-            events = [ChunkOver(run.task_ids[-1], run.attempts[-1]), *events]
+        # In slices, so that whoever asks for something urgent meanwhile is heard between two of them.
         for first in range(0, len(events), SLICE):
             if first:
                 await asyncio.sleep(0)
             try:
-                self._deliver(*events[first : first + SLICE], more=first + SLICE < len(events))
+                self._deliver(*events[first : first + SLICE])
             except Exception:
                 log.exception("event=report_failed count=%d", len(events))  # the others are to be told all the same
 

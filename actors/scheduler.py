@@ -144,9 +144,9 @@ class SchedulerActor(Shell):
 
     # -- facts in ----------------------------------------------------------------------------------
 
-    def deliver(self, *events: Event, more: bool = False) -> None:
+    def deliver(self, *events: Event) -> None:
         """Take in what happened, carry out what follows, and set the timer for what falls due next."""
-        self.scheduler.deliver(*events, more=more)
+        self.scheduler.deliver(*events)
         self._changed.set()
         self._arm()
 

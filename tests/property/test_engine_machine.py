@@ -17,7 +17,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from balance.core.scheduler.engine import Engine
 from balance.core.scheduler.events import (
     CapacityChanged,
-    ChunkOver,
     ClockAdvanced,
     NodeJoined,
     NodeLost,
@@ -287,13 +286,6 @@ class EngineMachine(RuleBasedStateMachine):
         self.ended(start.task_id)
         self.tell(TaskReturned(start.task_id, start.attempt, solo))
 
-    @precondition(lambda self: self.running)
-    @rule(which=st.integers(0, 50))
-    def done_with(self, which) -> None:
-        """The executor is done with the chunk of this one, if it is in one; its end is told later."""
-        start = self.pick(which)
-        self.tell(ChunkOver(start.task_id, start.attempt))
-
     @precondition(lambda self: self.stopping)
     @rule(which=st.integers(0, 50))
     def stopped(self, which) -> None:
@@ -326,9 +318,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.nodes.discard(node_id)
         self.reservations = {pair for pair in self.reservations if pair[1] != node_id}
         for task_id, start in list(self.running.items()):
-            chunk = self.engine.task(task_id).chunk
-            reporting = chunk is not None and chunk.over  # what it did is known, and is still to be told
-            if start.node_id == node_id and not reporting:
+            if start.node_id == node_id:
                 self.ended(task_id)
         self.tell(NodeLost(node_id))
 

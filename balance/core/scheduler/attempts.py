@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from balance.core.scheduler.events import (
-    ChunkOver,
     StartRefused,
     TaskFailed,
     TaskFinished,
@@ -25,7 +24,7 @@ from balance.core.scheduler.task import Task
 from balance.errors import InvalidTransition
 from balance.types import Resources
 
-AttemptEvent = TaskStarted | TaskFinished | TaskFailed | TaskStopped | TaskReturned | ChunkOver | StartRefused
+AttemptEvent = TaskStarted | TaskFinished | TaskFailed | TaskStopped | TaskReturned | StartRefused
 ATTEMPT_EVENTS = frozenset(AttemptEvent.__args__)
 
 _EXPONENT_MAX = 62
@@ -51,7 +50,6 @@ class Attempts:
             TaskFailed: self._failed,
             TaskStopped: self._stopped,
             TaskReturned: self._returned,
-            ChunkOver: self._chunk_over,
             StartRefused: self._refused,
         }
 
@@ -130,10 +128,6 @@ class Attempts:
         task.stop_reason = None
         self._life.restart_gang(task)
         self._life.queue(task, f"handed back: {event.reason}" if event.reason else "handed back")
-
-    def _chunk_over(self, task: Task, _event: AttemptEvent) -> None:
-        if task.chunk is not None:
-            self._life.leave_room(task.chunk)
 
     def _ends_by_stop(self, task: Task) -> bool:
         """Carry out what a stop was asked for, as the attempt is over; False if it goes on after all."""

@@ -29,8 +29,6 @@ class Chunk:
     ----------
     began_at, ends_at : float
         When it was started, and when all are expected to be over, in POSIX seconds.
-    over : bool
-        Whether its executor is done with it: it holds no room any more, its members' reports are on their way.
 
     Examples
     --------
@@ -43,14 +41,13 @@ class Chunk:
     'c'
     """
 
-    __slots__ = ("_first", "_tasks", "began_at", "ends_at", "over")
+    __slots__ = ("_first", "_tasks", "began_at", "ends_at")
 
-    def __init__(self, tasks: list[Task], began_at: float, ends_at: float, *, over: bool = False) -> None:
+    def __init__(self, tasks: list[Task], began_at: float, ends_at: float) -> None:
         self._tasks = tasks
         self._first = 0
         self.began_at = began_at
         self.ends_at = ends_at
-        self.over = over
         for task in tasks:
             task.chunk = self
 

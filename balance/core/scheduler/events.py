@@ -100,17 +100,6 @@ class TaskReturned(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class ChunkOver(Event):
-    """The executor is done with the chunk of this member: its room is free, whatever is still to be reported.
-
-    The reports of all its members follow, in several portions.
-    """
-
-    task_id: str
-    attempt: int
-
-
-@dataclass(frozen=True, slots=True)
 class StartRefused(Event):
     """The executor could not start the attempt: nothing of it ran."""
 

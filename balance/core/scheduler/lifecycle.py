@@ -171,15 +171,6 @@ class Lifecycle:
                 state.chunks[task.shape] -= 1
                 self._give_back(task, state.now - chunk.began_at)
 
-    def leave_room(self, chunk: Chunk) -> None:
-        """Give back the room of a chunk whose executor is done with it; its members are still to be reported."""
-        holder = chunk.next()
-        chunk.over = True
-        if holder is not None and holder.hold is not None:
-            holder.hold = None
-            self._state.chunks[holder.shape] -= 1
-            self._give_back(holder, self._state.now - chunk.began_at)
-
     def _give_back(self, task: Task, held_s: float) -> None:
         state = self._state
         state.count_preemptible(task, -1)

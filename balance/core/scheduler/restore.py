@@ -45,12 +45,11 @@ class EarmarkImage:
 
 @dataclass(frozen=True, slots=True)
 class ChunkImage:
-    """The members of a chunk, the one that holds the room first, its times, and whether it holds none any more."""
+    """The members of a chunk, the one that holds the room first, and its times."""
 
     task_ids: tuple[str, ...]
     began_at: float
     ends_at: float
-    over: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +129,7 @@ def _chunk_images(state: EngineState) -> tuple[ChunkImage, ...]:
 
 
 def _chunk_image(chunk: Chunk) -> ChunkImage:
-    return ChunkImage(tuple(task.task_id for task in chunk.members()), chunk.began_at, chunk.ends_at, chunk.over)
+    return ChunkImage(tuple(task.task_id for task in chunk.members()), chunk.began_at, chunk.ends_at)
 
 
 def adopt(state: EngineState, images: Iterable[TaskImage], chunks: Iterable[ChunkImage] = ()) -> list[str]:
@@ -171,13 +170,13 @@ def adopt(state: EngineState, images: Iterable[TaskImage], chunks: Iterable[Chun
 
 
 def _rejoin_chunks(state: EngineState, chunks: Iterable[ChunkImage]) -> set[str]:
-    """Put chunks together again; return those members that hold nothing."""
+    """Put chunks together again; return those who wait for their turn."""
     behind: set[str] = set()
     for image in chunks:
         members = [state.tasks[task_id] for task_id in image.task_ids]
-        Chunk(members, image.began_at, image.ends_at, over=image.over)
-        state.chunks[members[0].shape] += not image.over
-        behind.update(image.task_ids if image.over else image.task_ids[1:])
+        Chunk(members, image.began_at, image.ends_at)
+        state.chunks[members[0].shape] += 1
+        behind.update(image.task_ids[1:])
     return behind
 
 

@@ -271,13 +271,9 @@ class TaskScheduler:
 
     # ------------------------------------------------------------------ steering
 
-    def deliver(self, *events: Event, more: bool = False) -> None:
-        """Take in facts (outcomes, nodes, capacity, the time) and carry out what follows from them.
-
-        With `more` to come at once, what is free is given out after the last of it; or to whoever is submitted
-        meanwhile.
-        """
-        self._driver.decide(*events, starts=0 if more else self._eager_starts())
+    def deliver(self, *events: Event) -> None:
+        """Take in facts (outcomes, nodes, capacity, the time) and carry out what follows from them."""
+        self._driver.decide(*events, starts=self._eager_starts())
 
     def cancel(self, task_id: str, reason: str = "cancelled by request") -> bool:
         """Cancel a task; a running one is stopped.  Say whether it was not over already."""

@@ -52,17 +52,17 @@ def _check_tasks(state: EngineState) -> None:
 
 
 def _behind(state: EngineState) -> set[str]:
-    """Return the members of chunks that hold nothing: those whose turn has not come, and all of one that is over."""
+    """Return those who wait for their turn in a chunk, having checked the chunks."""
     behind: set[str] = set()
     rooms: Counter[Shape] = Counter()
     for chunk in {id(task.chunk): task.chunk for task in state.tasks.values() if task.chunk is not None}.values():
         first, *others = chunk.members()
-        assert chunk.next() is first and (first.hold is None) is chunk.over, "one holds it till it is over"
-        rooms[first.shape] += not chunk.over
+        assert chunk.next() is first and first.hold is not None, "nobody of a chunk holds its room"
+        rooms[first.shape] += 1
         for task in (first, *others):
             assert task.state is State.RUNNING and task.node_id == first.node_id, task.task_id
             assert task.shape is first.shape and task.spec.tenant == first.spec.tenant, task.task_id
-        behind.update(task.task_id for task in (first, *others)[not chunk.over :])
+        behind.update(task.task_id for task in others)
     assert rooms == +state.chunks, (rooms, state.chunks)
     return behind
 

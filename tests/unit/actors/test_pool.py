@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -16,7 +16,6 @@ from actors.executors import ExecutorActor
 from actors.pool import Pool
 from balance.client.wire import Answer, Function, LargeAnswer
 from balance.core.scheduler.events import (
-    ChunkOver,
     Event,
     StartRefused,
     TaskFailed,
@@ -123,15 +122,13 @@ class Bench(Pool):
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.deliveries = 0
-        self.to_come: list[bool] = []
         self.leases = Leases()
         self.handles: list[Handle] = []
         super().__init__(self._take, lambda _: FUNCTION.blob, self.leases, epoch=1)  # type: ignore[arg-type]
         self._crew._make = self._make  # type: ignore[method-assign]
 
-    def _take(self, *events: Event, more: bool = False) -> None:
+    def _take(self, *events: Event) -> None:
         self.deliveries += 1
-        self.to_come.append(more)
         self.events.extend(events)
 
     def _make(self, node_id: str, devices: tuple[int, ...]) -> Executor:
@@ -145,7 +142,7 @@ class Bench(Pool):
         instruction = StartTask(task_id, attempt, "n1", (), demand, reservation, None)
         self.start(instruction, FUNCTION.call([1]))
 
-    def begin_chunk(self, names: Sequence[str], argument: object = (1,), demand: Resources = ONE) -> None:
+    def begin_chunk(self, names: str, argument: object = (1,), demand: Resources = ONE) -> None:
         instruction = StartChunk(tuple(names), (1,) * len(names), "n1", (), demand)
         self.start_chunk(instruction, [FUNCTION.call(argument) for _ in names])
 
@@ -257,22 +254,6 @@ def test_a_chunk_is_one_call_and_one_delivery(play: Any) -> None:
         await bench.settle()
         assert bench.deliveries == 1 and [event.task_id for event in bench.events] == list("abcdef")  # type: ignore[attr-defined]
         assert set(bench.names()) == {"TaskFinished"}
-
-    play(scenario)
-
-
-def test_the_room_of_a_long_chunk_is_free_first(play: Any) -> None:
-    """Its members are told of in portions, with `more` to all but the last; that the room is free comes first."""
-
-    async def scenario(bench: Bench) -> None:
-        names = [f"t{number:03}" for number in range(150)]
-        bench.begin_chunk(names)
-        bench.handles[0].finish()
-        await bench.settle()
-        first, *ends = bench.events
-        assert first == ChunkOver("t149", 1)
-        assert [event.task_id for event in ends] == names  # type: ignore[attr-defined]
-        assert bench.to_come == [True, True, False]
 
     play(scenario)
 

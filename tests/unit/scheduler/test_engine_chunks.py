@@ -7,7 +7,6 @@ from cluster_play import Play, need, room
 
 from balance.core.scheduler.engine import Engine
 from balance.core.scheduler.events import (
-    ChunkOver,
     NodeJoined,
     NodeLost,
     Paused,
@@ -47,25 +46,6 @@ def test_short_tasks_start_together_and_pass_the_room_on():
         assert [hold.holder for hold in play.engine.state.ledger.holds()] == [following]
     assert play.finish("c") == ["c completed"]
     assert play.engine.state.ledger.room("n1").cpu == 1000
-
-
-def test_the_room_of_a_chunk_is_free_before_its_members_are_told_of():
-    """Its executor is done: the most urgent of those who wait starts there, and the reports come when they come."""
-    play = measured(chunk_max=3)
-    assert submit(play, "abcde") == ["start a b c on n1"]
-    assert play.finish("a") == ["a completed"]
-    assert play.tell(TaskSubmitted(TaskSpec("urgent", name="other", priority=1))) == []
-    assert play.tell(ChunkOver("c", 1)) == ["start urgent on n1"]
-    assert [play.state(name) for name in "bc"] == ["running"] * 2
-    assert play.tell(ChunkOver("c", 1)) == [], "twice is once"
-    again = Engine(policy=play.engine.state.policy)
-    again.restore(play.engine.snapshot())
-    again.validate()
-    assert play.tell(TaskCancelRequested("b")) == ["stop b: cancelled"], "nobody knows yet that it is over"
-    assert play.finish("b") == ["b completed"]
-    assert play.finish("c") == ["c completed"]
-    assert play.finish("urgent") == ["urgent completed", "start d e on n1"]
-    assert play.tell(ChunkOver("a", 1)) == [], "of one that is over"
 
 
 def test_a_member_killed_for_memory_leaves_the_room_as_it_was_taken():
