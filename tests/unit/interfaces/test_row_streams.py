@@ -108,16 +108,15 @@ def test_no_more_streams_than_the_bound(streams):
 
 
 def test_memory_does_not_grow_with_the_file(streams, tmp_path):
-    """Eight times the rows take no more memory."""
-    peaks = []
-    for count in (2_000, 16_000):
-        path = tmp_path / f"{count}.jsonl"
-        path.write_bytes(b'{"text": "0123456789"}\n' * count)
-        tracemalloc.start()
-        assert sum(1 for _ in streams.open_stream({"source": str(path)})) == count
-        peaks.append(tracemalloc.get_traced_memory()[1])
+    """A file of megabytes takes a small part of that, whatever else the process does meanwhile."""
+    path = tmp_path / "long.jsonl"
+    path.write_bytes(b'{"text": "0123456789"}\n' * 100_000)
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in streams.open_stream({"source": str(path)})) == 100_000
+        assert tracemalloc.get_traced_memory()[1] < path.stat().st_size / 4
+    finally:
         tracemalloc.stop()
-    assert peaks[1] < 1.5 * peaks[0] + 20_000
 
 
 @pytest.mark.parametrize(
