@@ -184,7 +184,7 @@ class Desk:
         """
         return {"outcomes": await self._over(ids, self._reader(client_id).ring), "epoch": self._epoch}
 
-    async def _over(self, ids: Sequence[str], ring: Ring) -> list[PlainOutcome]:
+    async def _over(self, ids: Sequence[str], ring: Ring, *, again: bool = False) -> list[PlainOutcome]:
         """Return the outcomes of those that are over, or no tasks at all; those of the others go to `ring` later."""
         tasks = self._scheduler.engine.state.tasks
         rest = []
@@ -200,11 +200,12 @@ class Desk:
             image = found.get(task_id)
             if image is not None and image.state.terminal:
                 outcomes.append(_outcome_of(image))
-            elif image is None and task_id not in tasks:
+            elif image is None and (again or task_id not in tasks):
                 outcomes.append((task_id, "unknown", None, None))
             else:
                 came.append(task_id)  # while the disk was read
-        return [*outcomes, *await self._over(came, ring)] if came else outcomes
+        # Once more is enough for those: one that is over, and still not on disk, has been forgotten there.
+        return [*outcomes, *await self._over(came, ring, again=True)] if came else outcomes
 
     async def wait(self, task_id: str) -> None:
         """Return when a task that the engine knows is over, and that is on disk."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -89,6 +90,22 @@ def test_outcomes_that_were_dropped_are_told_as_lost(office: Any, monkeypatch: p
     followed = ask(office, "follow", "c", ids)["outcomes"]
     assert {outcome[:2] for outcome in followed} == {(task_id, "completed") for task_id in ids}
     assert ask(office, "follow", "c", ["nobody"])["outcomes"] == [("nobody", "unknown", None, None)]
+
+
+def test_what_is_forgotten_on_disk_only_is_unknown(office: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task that is over in memory and not to be found on disk is told as unknown, not looked for again and again."""
+    ask(office, "submit_bulk", "c", bulk_of("t"))
+    while office.desk.stats()["followed"]:
+        pass
+    asked = []
+
+    async def nothing(_archive: object, ids: Sequence[str]) -> dict[str, Any]:
+        asked.append(list(ids))
+        return {}
+
+    monkeypatch.setattr(desk_module, "read", nothing)
+    assert ask(office, "follow", "c", ["t"])["outcomes"] == [("t", "unknown", None, None)]
+    assert asked == [["t"], ["t"]]
 
 
 def test_clients_that_are_gone_are_forgotten(office: Any, monkeypatch: pytest.MonkeyPatch) -> None:
