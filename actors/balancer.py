@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+from collections import deque
 from typing import Any, ClassVar
 
 from ray.autoscaler.sdk import request_resources
@@ -36,6 +37,12 @@ HORIZON_STEPS = 12
 SETTLE_TICKS = 6
 """How many ticks a lower need has to last before anything is given back."""
 
+PATIENCE_S = 5.0
+"""How long the forecasts are awaited, beside the turns of the loop."""
+
+TICKS_KEPT = 3600
+"""Of how many ticks it is remembered how late they were and how long they took."""
+
 KEPT_DECISIONS = 10_000
 MEMORY = "balancer"
 
@@ -58,16 +65,27 @@ class BalancerActor(Shell):
         self.last: Plan | None = None
         self.replicas: dict[str, int] = {}
         self.forecasts: dict[str, dict[str, Any]] = {}
+        self.models: list[str] = []
         self.failures = 0
-        self.spawn(self.every(tick_s, self.turn))
+        self.late_s: deque[float] = deque(maxlen=TICKS_KEPT)
+        self.took_s: deque[float] = deque(maxlen=TICKS_KEPT)
+        self.spawn(self.every(tick_s, self.turn, self.late_s.append))
+        self.spawn(self.every(self.step_s, self.follow_forecasts))
+
+    async def follow_forecasts(self) -> None:
+        """Get the latest forecasts; where nobody answers, the last ones stay until they reach no further."""
+        self.forecasts = await ask(
+            "prediction", "rates", self.step_s, HORIZON_STEPS, self.models, patience_s=PATIENCE_S
+        )
 
     async def turn(self) -> None:
         """Take one turn of the loop; a part that does not answer ends the turn, not the loop."""
+        began = self.clock.now()
         self.tick += 1
         observed = await ask("monitoring", "observe", self.step_s, STEPS)
         if "batches" not in observed or "resource_allocator" not in observed:
             return
-        self.forecasts = await ask("prediction", "forecast_rates", observed["arrivals"], self.step_s, HORIZON_STEPS)
+        self.models = sorted(observed["batches"]["models"])
         models = await ask("model_coordinator", "list_models")
         self.replicas = {each["model_id"]: (each["allocation"] or {}).get("replicas", 0) for each in models}
         await self._let_go(set(observed["batches"]["models"]))
@@ -78,6 +96,7 @@ class BalancerActor(Shell):
         failed = await self._act(plan)
         self.last = plan
         await self._remember(snapshot, plan, failed)
+        self.took_s.append(self.clock.now() - began)
 
     # -- observe -----------------------------------------------------------------------------------
 
@@ -115,7 +134,6 @@ class BalancerActor(Shell):
     ) -> ModelState:
         counts = observed["arrivals"].get(model_id) or []
         known = [value for value in counts if value is not None]
-        end = observed["at"] - observed["at"] % self.step_s
         return ModelState(
             model_id,
             priority=figures["priority"],
@@ -126,7 +144,7 @@ class BalancerActor(Shell):
             oldest_wait_s=max(0.0, figures["oldest_wait_s"]),
             arrivals=tuple(known),
             step_s=self.step_s,
-            forecast=_forecast(self.forecasts.get(model_id), end),
+            forecast=_forecast(self.forecasts.get(model_id)),
             service_s=figures["service_s"],
             service_p90_s=figures["service_p90_s"],
             batch_size=max(1.0, figures["batch_size"]),
@@ -269,15 +287,28 @@ class BalancerActor(Shell):
         return found
 
     async def stats(self) -> dict[str, Any]:
-        """Return ``tick``, ``replicas`` by model, ``failures`` (actions that could not be carried out)."""
-        return {"tick": self.tick, "replicas": dict(self.replicas), "failures": self.failures}
+        """Return how the loop is doing.
+
+        Returns
+        -------
+        dict
+            ``tick``, ``replicas`` by model, ``failures`` (actions that could not be carried out), and of the last ticks
+            ``late_s`` (how long after its moment each began) and ``took_s``.
+        """
+        return {
+            "tick": self.tick,
+            "replicas": dict(self.replicas),
+            "failures": self.failures,
+            "late_s": list(self.late_s),
+            "took_s": list(self.took_s),
+        }
 
 
-def _forecast(made: dict[str, Any] | None, at: float) -> DemandForecast | None:
+def _forecast(made: dict[str, Any] | None) -> DemandForecast | None:
     if made is None or not made["point"]:
         return None
     low, middle, high = (tuple(made["quantiles"][name]) for name in ("0.1", "0.5", "0.9"))
-    return DemandForecast(at, made["step_s"], low, middle, high, made["method"], made["status"])
+    return DemandForecast(made["starts_at"], made["step_s"], low, middle, high, made["method"], made["status"])
 
 
 def _resources(cluster: dict[str, Any], kind: str) -> Resources:

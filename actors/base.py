@@ -124,12 +124,23 @@ class Shell:
         if not task.cancelled() and (error := task.exception()) is not None:
             self.log.error("event=background_failed task=%s error=%r", task.get_coro(), error, exc_info=error)
 
-    async def every(self, seconds: float, work: Callable[[], Awaitable[Any]]) -> None:
-        """Call `work` every `seconds`, on a fixed grid; a failing round is logged and the next one runs."""
+    async def every(
+        self, seconds: float, work: Callable[[], Awaitable[Any]], late: Callable[[float], None] | None = None
+    ) -> None:
+        """Call `work` every `seconds`, on a fixed grid; a failing round is logged and the next one runs.
+
+        Parameters
+        ----------
+        late : callable, optional
+            Told before each round how many seconds after its moment of the grid it begins.
+        """
         due = self.clock.now()
         while not self._closing:
-            due = max(due + seconds, self.clock.now())
+            wanted = due + seconds
+            due = max(wanted, self.clock.now())
             await asyncio.sleep(due - self.clock.now())
+            if late is not None:
+                late(self.clock.now() - wanted)
             try:
                 await work()
             except asyncio.CancelledError:

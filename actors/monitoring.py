@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict, deque
+import math
+from collections import Counter, defaultdict, deque
 from typing import Any, ClassVar
 
 from ray.util.metrics import Gauge, Histogram
 
 from actors.base import Shell, ask
+from actors.chronicle import Chronicle, Point
+from balance.prediction.demand.load_predictor import ALL
 from balance.timeseries.history import History
 
 PERIOD_S = 1.0
 KEEP_S = 5.0
-KEPT = "monitoring"
 RECORDED = 7200
 """Seconds of second-by-second records that are kept for a report; the history in tiers reaches further back."""
+
+ARRIVALS = "arrivals/"
+"""What the series of a model's requests begin with."""
 
 ASKED = ("resource_allocator", "scheduler", "batches", "data_coordinator", "messaging")
 LATENCY_BOUNDS_S = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0]
@@ -29,9 +34,8 @@ class MonitoringActor(Shell):
     def __init__(self, settings: dict[str, Any]) -> None:
         super().__init__(settings)
         self.history = History()
-        kept = self.store.get(KEPT, "history")
-        if kept is not None:
-            self.history.restore(kept)
+        self.chronicle = Chronicle(self.history, self.fence.epoch)
+        self.chronicle.restore(self.store)
         self.latest: dict[str, Any] = {}
         self.records: deque[dict[str, Any]] = deque(maxlen=RECORDED)
         self.start_latency: defaultdict[int, deque[float]] = defaultdict(lambda: deque(maxlen=20_000))
@@ -53,9 +57,13 @@ class MonitoringActor(Shell):
         await self.keep()
 
     async def keep(self) -> None:
-        """Write the history down: the next incarnation forecasts from it; what came after it is lost in a crash."""
-        image = self.history.snapshot()
-        await self.commit(lambda tx: tx.put(KEPT, "history", image))
+        """Write down what is new; the next incarnation forecasts from it."""
+        page = self.chronicle.page()
+        try:
+            await self.commit(page.write)
+        except BaseException:
+            self.chronicle.not_written(page)
+            raise
 
     async def measure(self) -> None:
         """Ask everyone once and record what they say; who does not answer is recorded as a problem."""
@@ -78,8 +86,9 @@ class MonitoringActor(Shell):
 
     def _keep(self, seen: dict[str, Any]) -> None:
         batches = seen.get("batches", {})
-        for at, model_id in batches.get("arrived", ()):
-            self.history.add(f"arrivals/{model_id}", at)
+        arrived = Counter((model_id, float(math.floor(at))) for at, model_id in batches.get("arrived", ()))
+        self.chronicle.add(Point(ARRIVALS + model_id, at, float(count)) for (model_id, at), count in arrived.items())
+        self.chronicle.add(Point(ALL, at, float(count)) for (_, at), count in arrived.items())
         for priority, latency_s in batches.get("start_latency", ()):
             self.start_latency[priority].append(latency_s)
             self._latency.observe(latency_s, tags={"priority": str(priority)})
@@ -101,8 +110,22 @@ class MonitoringActor(Shell):
                     self._cpu.set(value, tags={"kind": kind})
         self.records.append(record)
 
+    async def record(self, points: list[tuple[str, float, float]]) -> None:
+        """Record points of any series; what other actors forecast from.
+
+        Parameters
+        ----------
+        points : list of (str, float, float)
+            Series, POSIX second, value.  ``arrivals/<model>`` counts requests; `ALL` those of all models.
+        """
+        self.chronicle.add(Point(series, at, value) for series, at, value in points)
+
+    async def follow(self, cursor: list[int] | None) -> dict[str, Any]:
+        """Return what a follower of the history lacks (see `Chronicle.since`), and ``until`` when all is known."""
+        return {**self.chronicle.since(cursor), "until": self.latest.get("at", 0.0)}
+
     async def observe(self, step_s: float, steps: int) -> dict[str, Any]:
-        """Return the latest figures and the arrivals per model, for the balancing loop.
+        """Return the latest figures and the arrivals of the models in service, for the balancing loop.
 
         Returns
         -------
@@ -112,12 +135,11 @@ class MonitoringActor(Shell):
         """
         now = self.clock.wall()
         arrivals = {
-            name.removeprefix("arrivals/"): [
+            model_id: [
                 None if value != value else float(value)  # noqa: PLR0124 (NaN is not itself)
-                for value in self.history.counts(name, step_s, steps, now)
+                for value in self.history.counts(ARRIVALS + model_id, step_s, steps, now)
             ]
-            for name in self.history.series()
-            if name.startswith("arrivals/")
+            for model_id in self.latest.get("batches", {}).get("models", {})
         }
         return {**self.latest, "arrivals": arrivals}
 
@@ -134,10 +156,10 @@ class MonitoringActor(Shell):
         seconds = max(1, min(RECORDED, int(now - since)))
         arrivals: dict[str, list[list[float]]] = {}
         for name in self.history.series():
-            if name.startswith("arrivals/"):
+            if name.startswith(ARRIVALS):
                 counts = self.history.counts(name, PERIOD_S, seconds, now)
                 first = int(now) - seconds
-                arrivals[name.removeprefix("arrivals/")] = [
+                arrivals[name.removeprefix(ARRIVALS)] = [
                     [first + index, 0.0 if value != value else float(value)]  # noqa: PLR0124
                     for index, value in enumerate(counts)
                 ]

@@ -37,6 +37,11 @@ class Settings:
         Where messages go; empty for the embedded log in `state_dir`.
     tick_s : float
         Seconds between two ticks of the balancing loop.
+    forecast_cpu_share : float
+        The share of the machine's cores that fitting forecasts may take, on average.
+    forecast_refresh_s : float
+        After so many seconds the forecasters of a series are weighed anew; the more series there are, the less
+        each of them may take.
     wiki_language : str
         The language of WIKI requests that name none.
     allow_private_urls : bool
@@ -75,6 +80,8 @@ class Settings:
     store_url: str = ""
     broker_url: str = ""
     tick_s: float = 10.0
+    forecast_cpu_share: float = 0.5
+    forecast_refresh_s: float = 60.0
     wiki_language: str = "fa"
     allow_private_urls: bool = False
     allow_file_roots: str = ""

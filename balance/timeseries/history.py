@@ -155,6 +155,20 @@ class History:
             return None
         return min((tier.first * tier.step_s for tier in tiers if tier.first is not None), default=None)
 
+    def part(self, series: Iterable[str]) -> History:
+        """Return a history of these series alone, those that are known; it shares their bins with this one.
+
+        Examples
+        --------
+        >>> history = History()
+        >>> history.add("whisper", at=1000.0)
+        >>> history.part(["whisper", "nobody"]).series()
+        ['whisper']
+        """
+        made = History(tiers=self._tiers, max_series=self._max_series)
+        made._series.update({name: self._series[name] for name in series if name in self._series})
+        return made
+
     def forget(self, series: str) -> None:
         """Drop a series; nothing happens where there is none."""
         self._series.pop(series, None)

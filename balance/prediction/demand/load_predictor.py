@@ -6,9 +6,10 @@ is new or what was learnt has aged, within a budget; a forecast with it costs a 
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Dict, NamedTuple, Optional
 
 import numpy as np
@@ -177,6 +178,10 @@ class LoadPredictor:
             "peak_per_s": float(forecast.quantiles[0.9].max()) / step,
         }
         return DemandForecast(series_id, forecast, step, "requests_per_step", extra).to_dict()
+
+    def expire(self) -> None:
+        """Let what was learnt of each series be learnt anew at its next forecast."""
+        self._learnt = OrderedDict((key, replace(known, at=-math.inf)) for key, known in self._learnt.items())
 
     def _learn(self, key: _Key, counts: Array) -> _Learnt:
         """Return what is known of the series, learnt anew where that is due."""
