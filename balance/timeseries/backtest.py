@@ -6,11 +6,12 @@ method is fitted anew at every origin, on what was known there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from balance.timeseries.budget import Budget
 from balance.timeseries.methods import NOT_APPLICABLE, Method, Problem, run
 from balance.timeseries.series import Array
 
@@ -18,6 +19,8 @@ from balance.timeseries.series import Array
 ORIGINS, HEAVY_ORIGINS = 6, 2
 #: Methods whose error is above this multiple of the best one's do not take part.
 CUT = 2.0
+#: The reason of a method whose turn did not come.
+NO_TIME = "no time left"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,12 +37,18 @@ class Trials:
         By method and origin; a failed fit is absent.
     notes : list of str
         Failed fits and warnings, each once.
+    costs : dict of str to float
+        Seconds by method.
+    refused : dict of str to str
+        Why a method has no forecast at the newest origin.
     """
 
     origins: list[int]
     truth: Array
     forecasts: dict[str, dict[int, Array]]
     notes: list[str]
+    costs: dict[str, float] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
 
     def note(self, text: str) -> None:
         """Remember `text`, once."""
@@ -64,7 +73,7 @@ def plan_origins(n: int, horizon: int, season: int | None) -> tuple[list[int], i
     return [origin for k in range(ORIGINS) if (origin := n - steps - k * stride) >= max(4, n // 2)], steps
 
 
-def backtest(problem: Problem, methods: Sequence[Method], out_of_time: Callable[[], bool] = lambda: False) -> Trials:
+def backtest(problem: Problem, methods: Sequence[Method], budget: Budget) -> Trials:
     """Forecast from each origin with each method, light methods first; stop where time is up.
 
     At least the light methods' newest origin is always done.
@@ -72,28 +81,32 @@ def backtest(problem: Problem, methods: Sequence[Method], out_of_time: Callable[
     planned, steps = plan_origins(len(problem.values), problem.horizon, problem.season)
     trials = Trials([], np.zeros((0, steps)), {}, [])
     for origin in planned:
-        if trials.origins and out_of_time():
+        if trials.origins and budget.over:
             break
         for method in methods:
             if not method.heavy:
-                _try(method, problem, origin, trials)
+                _try(method, problem, origin, trials, budget)
         trials.origins.append(origin)
     for method in methods:
         for origin in trials.origins[:HEAVY_ORIGINS] if method.heavy else []:
-            if out_of_time():
-                trials.note(f"{method.name}: no time left")
+            if budget.over:
+                trials.note(f"{method.name}: {NO_TIME}")
+                trials.refused.setdefault(method.name, NO_TIME)
                 break
-            _try(method, problem, origin, trials)
+            _try(method, problem, origin, trials, budget)
     truth = np.stack([problem.values[origin : origin + steps] for origin in trials.origins])
     return replace(trials, truth=truth)
 
 
-def _try(method: Method, problem: Problem, origin: int, trials: Trials) -> None:
-    steps = trials.truth.shape[1]
+def _try(method: Method, problem: Problem, origin: int, trials: Trials, budget: Budget) -> None:
+    steps, before = trials.truth.shape[1], budget.spent_s
     fit = run(method, replace(problem, values=problem.values[:origin], horizon=steps))
+    trials.costs[method.name] = trials.costs.get(method.name, 0.0) + budget.spent_s - before
     if fit.values is not None:
         trials.forecasts.setdefault(method.name, {})[origin] = fit.values
-    elif fit.reason != NOT_APPLICABLE:
+    elif not trials.origins or origin == trials.origins[0]:
+        trials.refused[method.name] = fit.reason
+    if fit.values is None and fit.reason != NOT_APPLICABLE:
         trials.note(f"{method.name}: {fit.reason}")
     for warning in fit.warned:
         trials.note(f"{method.name}: {warning}")

@@ -19,7 +19,8 @@ from balance.clock import Clock
 from balance.defaults import default
 from balance.errors import InvalidValue
 from balance.timeseries.autoregression import AUTOREGRESSION, LONG_AUTOREGRESSION, SEASONAL_DIFFERENCE
-from balance.timeseries.backtest import backtest, combined, weigh
+from balance.timeseries.backtest import NO_TIME, Trials, backtest, combined, weigh
+from balance.timeseries.budget import Budget
 from balance.timeseries.conformal import error_quantiles
 from balance.timeseries.forecast import QUANTILES, Backtest, Forecast
 from balance.timeseries.methods import (
@@ -28,12 +29,14 @@ from balance.timeseries.methods import (
     LEVEL_SCALED,
     MEAN,
     NAIVE,
+    NOT_APPLICABLE,
     SEASONAL_NAIVE,
     TYPICAL_SEASON,
     Method,
     Problem,
     run,
 )
+from balance.timeseries.score import MethodScore, seasonal_error
 from balance.timeseries.season import find_seasons
 from balance.timeseries.series import Array, Clean, Scale, clean
 from balance.timeseries.statistical import EXPONENTIAL_SMOOTHING, STATSMODELS_AUTOREGRESSION
@@ -79,6 +82,10 @@ class Calibration:
         The same in the series' own unit.
     notes : tuple of str
         Failed fits and warnings.
+    scores : tuple of MethodScore
+        What became of each method, in the order in which they stand in the forecaster.
+    spent_s : float
+        Seconds that it took.
     """
 
     seasons: tuple[int, ...]
@@ -87,6 +94,8 @@ class Calibration:
     errors: Array
     result: Backtest
     notes: tuple[str, ...]
+    scores: tuple[MethodScore, ...]
+    spent_s: float
 
 
 class CombinedForecaster:
@@ -184,15 +193,15 @@ class CombinedForecaster:
     def _calibrate(
         self, series: Clean, horizon: int, season: tuple[int, ...] | None, budget_s: float | None
     ) -> Calibration | None:
+        seconds = self._budget_s if budget_s is None else check_number("budget_s", budget_s, minimum=0)
         if series.observed < ENOUGH:
             return None
-        budget = self._budget_s if budget_s is None else check_number("budget_s", budget_s, minimum=0)
-        until = self._clock.now() + budget
+        budget = Budget(self._clock, seconds)
         if season is None:
             season = _with_week(find_seasons(Scale.of(series.values).forward(series.values)), len(series.values))
         problem, scale = _problem(series, horizon, season)
-        methods = [method for method in self._methods.values() if budget >= _HEAVY_BUDGET_S or not method.heavy]
-        trials = backtest(problem, methods, lambda: self._clock.now() >= until)
+        methods = [method for method in self._methods.values() if seconds >= _HEAVY_BUDGET_S or not method.heavy]
+        trials = backtest(problem, methods, budget)
         weights = weigh(trials, problem.robust)
         made, truth = combined(trials, weights)
         mae = float(np.abs(scale.back(truth) - scale.back(made)).mean())
@@ -202,8 +211,10 @@ class CombinedForecaster:
             weights=weights,
             log=scale.log,
             errors=truth - made,
-            result=Backtest(mae, mae / usual if usual > 0 else None, len(made)),
+            result=Backtest(mae, seasonal_error(mae, usual), len(made)),
             notes=tuple(trials.notes),
+            scores=tuple(_score(name, trials, weights, scale, usual) for name in self._methods),
+            spent_s=budget.spent_s,
         )
 
     def _weighted(self, problem: Problem, weights: dict[str, float]) -> tuple[Array, dict[str, float], list[str]]:
@@ -227,6 +238,26 @@ class CombinedForecaster:
 def _problem(series: Clean, horizon: int, seasons: tuple[int, ...]) -> tuple[Problem, Scale]:
     scale = Scale.of(series.values)
     return Problem(scale.forward(series.values), horizon, seasons, robust=scale.log), scale
+
+
+def _score(name: str, trials: Trials, weights: dict[str, float], scale: Scale, usual: float) -> MethodScore:
+    """Say what became of the method `name`."""
+    made = trials.forecasts.get(name, {})
+    misses = [
+        np.abs(scale.back(trials.truth[row]) - scale.back(made[origin])).mean()
+        for row, origin in enumerate(trials.origins)
+        if origin in made
+    ]
+    mae = float(np.mean(misses)) if misses else None
+    refused = "" if name in weights else trials.refused.get(name, "" if misses else NO_TIME)
+    if name in weights:
+        status = "used"
+    elif not refused:
+        status, refused = "outweighed", "too far behind the best"
+    else:
+        status = {NOT_APPLICABLE: "not_applicable", NO_TIME: "no_time"}.get(refused, "failed")
+    result = Backtest(mae, seasonal_error(mae, usual), len(misses))
+    return MethodScore(name, status, weights.get(name, 0.0), result, trials.costs.get(name, 0.0), refused)
 
 
 def _with_week(seasons: tuple[int, ...], n: int) -> tuple[int, ...]:

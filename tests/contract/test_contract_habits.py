@@ -36,6 +36,7 @@ CALLS: dict[str, list[tuple[str, tuple[Any, ...]]]] = {
     "ModelNeedsPredictor": [("predict_needs", ("m", REQUESTS))],
     "ResourcePredictor": [("predict_resources", ("m", [{"timestamp": 1.0, "cpu": 0.5, "memory": 1024}]))],
     "LoadPredictor": [("predict_load", ()), ("predict_load", (300,))],
+    "PredictionTuner": [("tune_predictions", ("m", {"values": [1.0, 3.0, 2.0] * 9, "timestamps": list(range(27))}))],
     "RequirementAnalyzer": [
         ("log_data_request", ("m", 100)),
         ("analyze_needs", ("m", REQUESTS)),
