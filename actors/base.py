@@ -57,25 +57,28 @@ class Shell:
     ----------
     settings : dict
         The fields of `balance.config.Settings`.
+    name : str, optional
+        Which of its kind it is, where there are several; else its role is its name.
     """
 
     role: ClassVar[str] = "shell"
 
-    def __init__(self, settings: dict[str, Any]) -> None:
+    def __init__(self, settings: dict[str, Any], name: str = "") -> None:
+        self.name = name or self.role
         self.settings = Settings(**settings)
         self.clock = SystemClock()
         self.started_at = self.clock.wall()
-        self.log = logging.getLogger(f"balance.{self.role}")
+        self.log = logging.getLogger(f"balance.{self.name}")
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
         logging.getLogger("httpx").setLevel(logging.WARNING)
         self.store = Store(self.settings.database_url(), clock=self.clock)
-        self.fence = self.store.acquire(self.role)
+        self.fence = self.store.acquire(self.name)
         self.commits = GroupCommit(self.store, self.fence)
         self._background: set[asyncio.Task[Any]] = set()
         self._closing = False
 
     def __repr__(self) -> str:
-        return f"Balance<{self.role}>"
+        return f"Balance<{self.name}>"
 
     async def ping(self) -> dict[str, Any]:
         """Answer with who this is.
@@ -87,7 +90,7 @@ class Shell:
             has started on this state), ``started_at`` (ISO 8601).
         """
         return {
-            "role": self.role,
+            "role": self.name,
             "state": "closing" if self._closing else "ready",
             "pid": os.getpid(),
             "node_id": ray.get_runtime_context().get_node_id(),

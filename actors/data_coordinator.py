@@ -1,4 +1,4 @@
-"""The actor around `DataCoordinator`, and the collector that answers the data requests of the topics."""
+"""The actor around `DataCoordinator`: it also starts the pool of collectors, and goes to the web for them."""
 
 from __future__ import annotations
 
@@ -6,37 +6,39 @@ import asyncio
 import contextlib
 from collections import defaultdict
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, ClassVar
 
 import ray
 from ray import cloudpickle
 
-from actors.base import Shell, ask, call_id, peer
-from actors.gathering import Gathering
+from actors.base import Shell, ask, call_id
+from actors.collectors import pool_stats, start_pool, stop_pool
 from actors.holds import Hold, Holds
+from actors.placed_answers import PlacedAnswers
 from actors.shelf import RayShelf
-from balance.adapters.actor_broker import ActorBroker
-from balance.adapters.collect.collectors import Collectors
+from balance.adapters.collect.collectors import open_web
+from balance.adapters.collect.web_page import WebPage
 from balance.adapters.readers import Readers
 from balance.client.wire import Function
 from balance.core.coordinator import DataCoordinator
 from balance.core.coordinator.datum import Allocated, Denied, Fetch, Waiting
 from balance.core.coordinator.payload import Payload
-from balance.errors import SourceUnavailable
-from balance.messaging import KafkaService
-from balance.services.collector import Collector
-from balance.services.outcomes import OutcomeMemory
-from balance.storage import StoreJournal
+from balance.errors import SourceUnavailable, UnknownId
 
 READERS = "readers"
 CLIENT = "client"
+
+WEB_THREADS = 64
+"""How many addresses are got at a time; most of them wait for their host's turn."""
 
 
 class DataCoordinatorActor(Shell):
     """Collects data from its sources and keeps it in Ray's object store.
 
     Whoever holds this actor's handle may name any source; a message may ask for what was named, and for what the
-    settings let `Collectors` reach.
+    settings let the collectors reach.
     """
 
     role: ClassVar[str] = "data_coordinator"
@@ -62,30 +64,46 @@ class DataCoordinatorActor(Shell):
         self.counts: defaultdict[str, dict[str, int]] = defaultdict(
             lambda: {"requested": 0, "fetched": 0, "fetched_bytes": 0, "failed": 0}
         )
-        self.collectors = Collectors(settings=self.settings, clock=self.clock)
-        self.gathering = Gathering(
-            data=self.data, readers=self.readers, collectors=self.collectors, place=self._place_for
-        )
-        self.kafka = KafkaService(
-            broker=ActorBroker(peer("messaging"), (self.role, self.fence.epoch)), clock=self.clock
-        )
-        self.collector = Collector(
-            kafka_service=self.kafka,
-            fetch=self.gathering.fetch,
-            outcomes=OutcomeMemory(journal=StoreJournal(self.store, self.fence)),
-            clock=self.clock,
-            sources=self.collectors.sources,
-        )
-        self.spawn(self._collect())
-
-    async def _collect(self) -> None:
-        await self.kafka.connect()
-        await self.collector.start()
+        self.web, cache = open_web(self.settings, self.clock)
+        self.web_threads = ThreadPoolExecutor(WEB_THREADS, "web")
+        self.answers = PlacedAnswers(data=self.data, readers=self.readers, cache=cache, place=self._place_for)
+        self.collectors = start_pool(settings, self.settings.collectors)
 
     async def closed(self) -> None:
         """Stop collecting; what is in hand is answered first."""
-        await self.collector.stop()
-        await self.kafka.close()
+        await stop_pool(self.collectors)
+        self.web_threads.shutdown(wait=False)
+
+    # -- for the collectors ------------------------------------------------------------------------
+
+    async def web_get(self, url: str, within_s: float, options: dict[str, Any]) -> WebPage:
+        """As `WebClient.get`, with the seconds that are left; it arrives, whatever becomes of who asked."""
+        call = partial(self.web.get, url, deadline_s=self.clock.now() + within_s, **options)
+        return await asyncio.get_running_loop().run_in_executor(self.web_threads, call)
+
+    async def place_named(
+        self, request_id: str, data_id: str, max_age_s: float | None, needed: bool
+    ) -> dict[str, Any] | None:
+        """Bring registered data within reach for a request; a name that is not registered is an error if it is needed.
+
+        Returns
+        -------
+        dict or None
+            ``location``, ``size_bytes``, ``digest``.
+        """
+        try:
+            self.data.status(data_id)
+        except UnknownId:
+            if needed:
+                raise
+            return None
+        return await self._place_for(request_id, data_id, max_age_s)
+
+    async def place_collected(self, request_id: str, body: bytes) -> dict[str, Any]:
+        """As `PlacedAnswers.put`."""
+        return await self.answers.put(request_id, body)
+
+    # -- for everybody -----------------------------------------------------------------------------
 
     async def register_data_source(self, data_id: str, size: int, source: str) -> None:
         """As `DataCoordinator.register_data_source`."""
@@ -228,12 +246,13 @@ class DataCoordinatorActor(Shell):
     async def stats(self) -> dict[str, Any]:
         """Return ``counts`` by data id (requested, fetched, failed; bytes), ``usage`` (bytes), ``data`` by id.
 
-        ``collected`` has what came of requests to the collectors, by source: `Collectors.stats`.
+        ``collected`` has what came of requests to the collectors since each of them started, by source:
+        `Collectors.stats`.
         """
         return {
             "counts": {data_id: dict(counts) for data_id, counts in self.counts.items()},
             "usage": self.data.usage(),
-            "collected": self.collectors.stats(),
+            "collected": await pool_stats(self.collectors),
             "data": {
                 entry["data_id"]: {"state": entry["state"], "size_bytes": entry["size_bytes"]}
                 for entry in self.data.list_data()

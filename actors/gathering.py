@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
-from balance.adapters.collect.collectors import Collectors
-from balance.errors import Conflict, SourceUnavailable, UnknownId
+from balance.adapters.collect.collected import Collected
 from balance.messaging import DataRequest, DataSource
 from balance.messaging.delivery import encode_message
 from balance.messaging.schemas import MAX_INLINE_BYTES
 
-if TYPE_CHECKING:
-    from balance.adapters.readers import Readers
-    from balance.core.coordinator import DataCoordinator
-
-READER = "collected"
-"""Of what was too large for a message: it lies in the collectors' cache under its digest."""
-
-PLACED_MAX = 1_000
-"""How many large answers keep a name; the oldest that nobody holds loses its own."""
-
 _NAMED = frozenset({DataSource.FILE, DataSource.DATABASE})
 
-Place = Callable[[str, str, float | None], Awaitable[dict[str, Any]]]
+Collect = Callable[[DataSource, str, Mapping[str, Any]], Awaitable[Collected]]
+Named = Callable[[str, str, "float | None", bool], Awaitable["dict[str, Any] | None"]]
+Put = Callable[[str, bytes], Awaitable[dict[str, Any]]]
 
 
 class Gathering:
@@ -34,74 +22,39 @@ class Gathering:
 
     CUSTOM without a ``collector`` is registered data by its name; so are FILE and DATABASE where the query is such a
     name.  Anything else goes to the collectors.  A small answer travels in the message; a large one is placed like
-    registered data, under a name made of its digest, so equal answers lie there once, and the budget and eviction count
-    for it too; the message then says where its items lie, and all but them.
+    registered data, and the message then says where its items lie, and all but them.
 
     Parameters
     ----------
-    data : DataCoordinator
-        What is registered; large answers become data of it.
-    readers : Readers
-        Of `data`; gets a reader for large answers.
-    collectors : Collectors
-    place : async callable
-        Brings data within reach: gets the request's id, the data's id and how old a copy may be (seconds or None),
-        returns ``location``, ``size_bytes``, ``digest``.
+    collect : async callable
+        As `Collectors.collect`.
+    named : async callable
+        Brings registered data within reach: gets the request's id, the data's id and how old a copy may be (seconds or
+        None); returns ``location``, ``size_bytes``, ``digest``.  A name that is not registered is `UnknownId` if it
+        has to be (the last argument), else None.
+    put : async callable
+        Places an answer: gets the request's id and the items as JSON; returns the same.
+    sources : sequence of DataSource
+        What `collect` serves.
     """
 
-    def __init__(self, *, data: DataCoordinator, readers: Readers, collectors: Collectors, place: Place) -> None:
-        self._data = data
-        self._collectors = collectors
-        self._place = place
-        readers.register(READER, self._blob)
-        restored = (entry["data_id"] for entry in data.list_data() if entry["source"].startswith(f"reader:{READER}?"))
-        self._placed: OrderedDict[str, None] = OrderedDict.fromkeys(restored)
+    def __init__(self, *, collect: Collect, named: Named, put: Put, sources: Sequence[DataSource]) -> None:
+        self.sources = list(sources)
+        self._collect = collect
+        self._named = named
+        self._put = put
 
     async def fetch(self, request: DataRequest) -> dict[str, Any]:
         """Return what a request asks for, as `Collector` wants it."""
-        request_id = request.metadata.request_id
-        if self._goes_by_name(request):
-            return await self._place(request_id, request.query, request.parameters.get("max_age_s"))
-        found = await asyncio.to_thread(
-            self._collectors.collect, request.data_source, request.query, request.parameters
-        )
+        request_id, parameters = request.metadata.request_id, request.parameters
+        by_name = request.data_source is DataSource.CUSTOM and "collector" not in parameters
+        if by_name or request.data_source in _NAMED:
+            placed = await self._named(request_id, request.query, parameters.get("max_age_s"), by_name)
+            if placed is not None:
+                return placed
+        found = await self._collect(request.data_source, request.query, parameters)
         answer = found.to_dict()
-        if len(encode_message({"data": answer}, max_bytes=None)) <= MAX_INLINE_BYTES or self._collectors.cache is None:
+        if len(encode_message({"data": answer}, max_bytes=None)) <= MAX_INLINE_BYTES:
             return {"data": answer, "size_bytes": found.size_bytes, "digest": found.digest}
-        digest = await asyncio.to_thread(self._collectors.cache.put_blob, found.payload.data)
-        data_id = f"{READER}-{digest}"
-        self._data.register_data_source(data_id, found.size_bytes, f"reader:{READER}?digest={digest}")
-        placed = await self._place(request_id, data_id, None)
-        self._note(data_id)
+        placed = await self._put(request_id, found.payload.data)
         return {**placed, "data": {name: value for name, value in answer.items() if name != "items"}}
-
-    def _goes_by_name(self, request: DataRequest) -> bool:
-        if request.data_source is DataSource.CUSTOM:
-            return "collector" not in request.parameters
-        if request.data_source not in _NAMED:
-            return False
-        try:
-            self._data.status(request.query)
-        except UnknownId:
-            return False
-        return True
-
-    def _note(self, data_id: str) -> None:
-        self._placed[data_id] = None
-        self._placed.move_to_end(data_id)
-        for oldest in list(self._placed)[:-1]:
-            if len(self._placed) <= PLACED_MAX:
-                break
-            try:
-                self._data.forget(oldest)
-            except Conflict:  # somebody holds it
-                continue
-            except UnknownId:
-                pass
-            del self._placed[oldest]
-
-    def _blob(self, digest: str) -> Any:
-        body = self._collectors.cache.blob(digest) if self._collectors.cache is not None else None
-        if body is None:
-            raise SourceUnavailable(f"what was collected as {digest} is not in the cache any more; ask for it again")
-        return json.loads(body)

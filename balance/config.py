@@ -67,6 +67,8 @@ class Settings:
         How old a collected copy may be that its source is not asked about.
     collect_cache_bytes : int
         How much of what was collected is kept in `state_dir`.
+    collectors : int
+        How many actors answer data requests.
     twitter_token, telegram_token, youtube_key : str
         Credentials of yours, for requests to these sources; not shown when the settings are printed.
 
@@ -94,6 +96,7 @@ class Settings:
     collect_interval_s: float = 1.0
     collect_fresh_s: float = 300.0
     collect_cache_bytes: int = 2**30
+    collectors: int = 2
     twitter_token: str = field(default="", repr=False)
     telegram_token: str = field(default="", repr=False)
     youtube_key: str = field(default="", repr=False)
@@ -116,6 +119,8 @@ class Settings:
             if raw is not None and raw != "":
                 given[each.name] = _parse(each.name, raw, type(each.default))
         given.update({key: value for key, value in overrides.items() if value is not None})
+        if given.get("collectors", 1) < 1:
+            raise ConfigurationError(f"{PREFIX}COLLECTORS is {given['collectors']!r}; expected 1 or more")
         made = cls(**given)
         return made if made.state_dir else replace(made, state_dir=_default_state_dir())
 

@@ -69,6 +69,16 @@ class DocumentRecords:
         """Remove the document and say whether there was one."""
         return bool(self._sql.write(delete(documents).where(_is(collection, key))).rowcount)
 
+    def keep_newest(self, collection: str, count: int) -> int:
+        """Remove all but the `count` documents of the collection that were written last; return how many went."""
+        written = select(documents.c.updated_at).where(documents.c.collection == collection)
+        newest = written.order_by(documents.c.updated_at.desc()).offset(count).limit(1)
+        oldest_kept = self._sql.read(newest).scalar_one_or_none()
+        if oldest_kept is None:
+            return 0
+        old = and_(documents.c.collection == collection, documents.c.updated_at <= oldest_kept)
+        return int(self._sql.write(delete(documents).where(old)).rowcount)
+
     def scan(self, collection: str) -> list[tuple[str, dict[str, Any]]]:
         """Return ``(key, body)`` of every document of the collection, sorted by key."""
         found = self._sql.read(

@@ -118,7 +118,12 @@ def _eventually() -> Callable[..., Any]:
 def _balance_state(ray_cluster: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     from actors.system import stop_actors
 
-    settings = Settings(state_dir=str(tmp_path_factory.mktemp("balance")), tick_s=1.0)
+    settings = Settings(
+        state_dir=str(tmp_path_factory.mktemp("balance")),
+        tick_s=1.0,
+        allow_private_urls=True,  # the sources of these tests are servers of their own, on loopback
+        collect_interval_s=0.0,
+    )
     yield settings
     stop_actors(drain_s=0)
     left = Balance(ray_cluster, settings).places

@@ -14,8 +14,8 @@ from balance.adapters.collect.visit import Visit
 from balance.errors import SourceUnavailable
 
 if TYPE_CHECKING:
+    from balance.adapters.collect.fetcher import Fetcher
     from balance.adapters.collect.wanted import Wanted
-    from balance.adapters.collect.web_client import WebClient
 
 URL = "https://www.aparat.com/etc/api"
 _PAGE_MAX = 50
@@ -26,7 +26,7 @@ class AparatSource:
 
     Parameters
     ----------
-    client : WebClient
+    client : Fetcher
     url : str
         Of the API.
 
@@ -36,7 +36,7 @@ class AparatSource:
     ``duration_s``, ``views``, ``published_at`` (as Aparat writes it).
     """
 
-    def __init__(self, client: WebClient, *, url: str = URL) -> None:
+    def __init__(self, client: Fetcher, *, url: str = URL) -> None:
         self._client = client
         self._url = url
 

@@ -11,8 +11,8 @@ from balance.adapters.collect.visit import PAGES_MAX, Visit
 from balance.errors import InvalidValue, SourceUnavailable
 
 if TYPE_CHECKING:
+    from balance.adapters.collect.fetcher import Fetcher
     from balance.adapters.collect.wanted import Wanted
-    from balance.adapters.collect.web_client import WebClient
     from balance.adapters.collect.web_page import WebPage
 
 STYLES = ("link", "page", "cursor")
@@ -23,7 +23,7 @@ class ApiSource:
 
     Parameters
     ----------
-    client : WebClient
+    client : Fetcher
 
     Notes
     -----
@@ -39,7 +39,7 @@ class ApiSource:
     It ends at the last page: no next one, or one without items.
     """
 
-    def __init__(self, client: WebClient) -> None:
+    def __init__(self, client: Fetcher) -> None:
         self._client = client
 
     def collect(self, wanted: Wanted) -> Collected:

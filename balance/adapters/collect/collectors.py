@@ -15,6 +15,7 @@ from balance.adapters.collect.collected import Collected
 from balance.adapters.collect.custom import CustomSource
 from balance.adapters.collect.document import DocumentSource
 from balance.adapters.collect.feed import FeedSource
+from balance.adapters.collect.fetcher import Fetcher
 from balance.adapters.collect.host_gate import HostGate
 from balance.adapters.collect.source import Source
 from balance.adapters.collect.table import TableSource
@@ -48,6 +49,8 @@ class Collectors:
     clock : Clock, optional
     sources : mapping of DataSource to Source, optional
         Instead of those that there are for each kind.
+    web : Fetcher, optional
+        Who goes to the web for them; a client of their own when left out (`open_web`).
 
     Notes
     -----
@@ -68,13 +71,15 @@ class Collectors:
         settings: Settings | None = None,
         clock: Clock | None = None,
         sources: Mapping[DataSource, Source] | None = None,
+        web: Fetcher | None = None,
     ) -> None:
         self._settings = settings or Settings.from_env()
         self._clock: Clock = clock or default("clock")
         self._lock = threading.Lock()
         self._counts: dict[str, dict[str, int]] = {}
-        self.cache: BlobCache | None = None
-        self._sources = sources if sources is not None else self._built()
+        if sources is None:
+            sources = self._built(web if web is not None else open_web(self._settings, self._clock)[0])
+        self._sources = sources
 
     @property
     def sources(self) -> list[DataSource]:
@@ -137,28 +142,33 @@ class Collectors:
             counts = self._counts.setdefault(source, {})
             counts[name] = counts.get(name, 0) + amount
 
-    def _built(self) -> dict[DataSource, Source]:
+    def _built(self, web: Fetcher) -> dict[DataSource, Source]:
         settings, clock = self._settings, self._clock
-        self.cache = BlobCache(Path(settings.state_dir) / "collected", max_bytes=settings.collect_cache_bytes)
-        client = WebClient(
-            clock=clock,
-            gate=HostGate(clock=clock, interval_s=settings.collect_interval_s),
-            cache=self.cache,
-            allow_private=settings.allow_private_urls,
-            fresh_s=settings.collect_fresh_s,
-        )
         paths = PathPolicy(roots=settings.allow_file_roots.split(":"))
         return {
-            DataSource.WEB: WebSource(client, search_url=settings.search_url),
-            DataSource.WIKI: WikiSource(client, language=settings.wiki_language),
-            DataSource.TWITTER: TwitterSource(client, token=settings.twitter_token),
-            DataSource.TELEGRAM: TelegramSource(client, token=settings.telegram_token),
-            DataSource.YOUTUBE: YoutubeSource(client, key=settings.youtube_key),
-            DataSource.APARAT: AparatSource(client),
-            DataSource.NEWS: FeedSource(client, news=True, feeds=settings.news_feeds),
-            DataSource.RSS: FeedSource(client),
-            DataSource.API: ApiSource(client),
+            DataSource.WEB: WebSource(web, search_url=settings.search_url),
+            DataSource.WIKI: WikiSource(web, language=settings.wiki_language),
+            DataSource.TWITTER: TwitterSource(web, token=settings.twitter_token),
+            DataSource.TELEGRAM: TelegramSource(web, token=settings.telegram_token),
+            DataSource.YOUTUBE: YoutubeSource(web, key=settings.youtube_key),
+            DataSource.APARAT: AparatSource(web),
+            DataSource.NEWS: FeedSource(web, news=True, feeds=settings.news_feeds),
+            DataSource.RSS: FeedSource(web),
+            DataSource.API: ApiSource(web),
             DataSource.DATABASE: TableSource(clock=clock, paths=paths),
-            DataSource.FILE: DocumentSource(client, paths=paths),
+            DataSource.FILE: DocumentSource(web, paths=paths),
             DataSource.CUSTOM: CustomSource(clock=clock),
         }
+
+
+def open_web(settings: Settings, clock: Clock) -> tuple[WebClient, BlobCache]:
+    """Return a client as the settings say, and its cache in the state directory; one process at a time may have it."""
+    cache = BlobCache(Path(settings.state_dir) / "collected", max_bytes=settings.collect_cache_bytes)
+    client = WebClient(
+        clock=clock,
+        gate=HostGate(clock=clock, interval_s=settings.collect_interval_s),
+        cache=cache,
+        allow_private=settings.allow_private_urls,
+        fresh_s=settings.collect_fresh_s,
+    )
+    return client, cache

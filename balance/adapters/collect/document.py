@@ -10,8 +10,8 @@ from balance.adapters.collect.visit import PAGE_BYTES, Visit
 from balance.adapters.sources.files import FileSource
 
 if TYPE_CHECKING:
+    from balance.adapters.collect.fetcher import Fetcher
     from balance.adapters.collect.wanted import Wanted
-    from balance.adapters.collect.web_client import WebClient
     from balance.adapters.sources.paths import PathPolicy
 
 
@@ -20,7 +20,7 @@ class DocumentSource:
 
     Parameters
     ----------
-    client : WebClient
+    client : Fetcher
     paths : PathPolicy
         Which local files a message may name.
 
@@ -33,7 +33,7 @@ class DocumentSource:
     Items: the records; of text one item with ``text``.  A file of the web is cached; others are read each time.
     """
 
-    def __init__(self, client: WebClient, *, paths: PathPolicy) -> None:
+    def __init__(self, client: Fetcher, *, paths: PathPolicy) -> None:
         self._client = client
         self._files = FileSource(paths=paths, trusted=False)
 

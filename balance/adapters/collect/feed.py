@@ -17,8 +17,8 @@ from balance.clock import iso
 from balance.errors import AccessRefused, ConfigurationError, InvalidValue, SourceUnavailable
 
 if TYPE_CHECKING:
+    from balance.adapters.collect.fetcher import Fetcher
     from balance.adapters.collect.wanted import Wanted
-    from balance.adapters.collect.web_client import WebClient
     from balance.adapters.collect.web_page import WebPage
 
 FEEDS_MAX = 20
@@ -29,7 +29,7 @@ class FeedSource:
 
     Parameters
     ----------
-    client : WebClient
+    client : Fetcher
     news : bool, default False
         Whether the query is a question, and items have to hold all of its words.
     feeds : str
@@ -43,7 +43,7 @@ class FeedSource:
     Items, newest first: ``id``, ``title``, ``url``, ``published_at`` (ISO 8601 or None), ``text``, ``feed``.
     """
 
-    def __init__(self, client: WebClient, *, news: bool = False, feeds: str = "") -> None:
+    def __init__(self, client: Fetcher, *, news: bool = False, feeds: str = "") -> None:
         self._client = client
         self._news = news
         self._feeds = feeds.split()

@@ -10,7 +10,7 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from balance.adapters.collect.web_client import USER_AGENT, origin_of, web_url
+from balance.adapters.collect.web_url import USER_AGENT, origin_of, web_url
 from balance.errors import AccessRefused, SourceUnavailable
 
 if TYPE_CHECKING:

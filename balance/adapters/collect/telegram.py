@@ -15,8 +15,8 @@ from balance.errors import ConfigurationError, SourceUnavailable
 from balance.types import check_int
 
 if TYPE_CHECKING:
+    from balance.adapters.collect.fetcher import Fetcher
     from balance.adapters.collect.wanted import Wanted
-    from balance.adapters.collect.web_client import WebClient
 
 URL = "https://api.telegram.org"
 
@@ -26,7 +26,7 @@ class TelegramSource:
 
     Parameters
     ----------
-    client : WebClient
+    client : Fetcher
     token : str
         Of your bot.
     url : str
@@ -40,7 +40,7 @@ class TelegramSource:
     Items, oldest first: ``update_id``, ``chat``, ``chat_id``, ``message_id``, ``date`` (POSIX seconds), ``text``.
     """
 
-    def __init__(self, client: WebClient, *, token: str = "", url: str = URL) -> None:
+    def __init__(self, client: Fetcher, *, token: str = "", url: str = URL) -> None:
         self._client = client
         self._token = token
         self._url = url

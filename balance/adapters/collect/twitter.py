@@ -12,8 +12,8 @@ from balance.adapters.collect.visit import Visit
 from balance.errors import ConfigurationError, SourceUnavailable
 
 if TYPE_CHECKING:
+    from balance.adapters.collect.fetcher import Fetcher
     from balance.adapters.collect.wanted import Wanted
-    from balance.adapters.collect.web_client import WebClient
 
 URL = "https://api.x.com/2/tweets/search/recent"
 _PAGE_MIN, _PAGE_MAX = 10, 100
@@ -24,7 +24,7 @@ class TwitterSource:
 
     Parameters
     ----------
-    client : WebClient
+    client : Fetcher
     token : str
         The bearer token of your app.
     url : str
@@ -36,7 +36,7 @@ class TwitterSource:
     Items: the posts as the API has them: ``id``, ``text``, ``created_at``, ``lang``, ``author_id``, ``public_metrics``.
     """
 
-    def __init__(self, client: WebClient, *, token: str = "", url: str = URL) -> None:
+    def __init__(self, client: Fetcher, *, token: str = "", url: str = URL) -> None:
         self._client = client
         self._token = token
         self._url = url

@@ -8,8 +8,8 @@ from balance.adapters.collect.collected import Collected
 from balance.errors import AccessRefused
 
 if TYPE_CHECKING:
+    from balance.adapters.collect.fetcher import Fetcher
     from balance.adapters.collect.wanted import Wanted
-    from balance.adapters.collect.web_client import WebClient
     from balance.adapters.collect.web_page import WebPage
 
 PAGES_MAX = 100
@@ -24,12 +24,12 @@ class Visit:
 
     Parameters
     ----------
-    client : WebClient
+    client : Fetcher
     wanted : Wanted
         Its deadline, age and size hold for all addresses together.
     """
 
-    def __init__(self, client: WebClient, wanted: Wanted) -> None:
+    def __init__(self, client: Fetcher, wanted: Wanted) -> None:
         self._client = client
         self._wanted = wanted
         self._pages = 0
@@ -39,7 +39,7 @@ class Visit:
         self._from_cache = True
 
     def get(self, url: str, *, max_age_s: float | None = None, **options: Any) -> WebPage:
-        """Return what lies at an address; options and errors as of `WebClient.get`."""
+        """Return what lies at an address; options and errors as of `Fetcher.get`."""
         if self._pages == PAGES_MAX or self._body_bytes >= self._wanted.max_bytes:
             raise AccessRefused(
                 f"the request needs more than {PAGES_MAX} pages or {self._wanted.max_bytes} bytes", url=url

@@ -12,13 +12,12 @@ from urllib.parse import quote
 
 from balance.adapters.collect.collected import Collected
 from balance.adapters.collect.decoding import decoded
-from balance.adapters.collect.robots import Robots
 from balance.adapters.collect.visit import Visit
 from balance.errors import ConfigurationError, SourceUnavailable
 
 if TYPE_CHECKING:
+    from balance.adapters.collect.fetcher import Fetcher
     from balance.adapters.collect.wanted import Wanted
-    from balance.adapters.collect.web_client import WebClient
     from balance.adapters.collect.web_page import WebPage
 
 _HTML = frozenset({"text/html", "application/xhtml+xml"})
@@ -30,7 +29,7 @@ class WebSource:
 
     Parameters
     ----------
-    client : WebClient
+    client : Fetcher
     search_url : str
         Where to search: an address with ``{query}`` in it that answers with JSON as SearXNG does (``results``, each
         with ``url``, ``title``, ``content``); empty for nowhere.
@@ -44,10 +43,9 @@ class WebSource:
     other text ``text``, for JSON ``data``, else ``base64``.  Items of a search: ``url``, ``title``, ``text``.
     """
 
-    def __init__(self, client: WebClient, *, search_url: str = "") -> None:
+    def __init__(self, client: Fetcher, *, search_url: str = "") -> None:
         self._client = client
         self._search_url = search_url
-        self._robots = Robots(client)
 
     def collect(self, wanted: Wanted) -> Collected:
         """As `Source.collect`."""
@@ -57,7 +55,7 @@ class WebSource:
         visit = Visit(self._client, wanted)
         if term and not wanted.text("url"):
             return visit.collected(self._found(visit, term, wanted.count("limit", 10, maximum=50)))
-        page = visit.get(wanted.address, each_hop=self._robots.check)
+        page = visit.get(wanted.address, obey_robots=True)
         return visit.collected([{"url": page.url, "media_type": page.media_type, **_content(page)}], page.media_type)
 
     def _found(self, visit: Visit, term: str, limit: int) -> list[dict[str, Any]]:

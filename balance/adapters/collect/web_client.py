@@ -25,13 +25,14 @@ from balance.adapters.collect.blob_cache import BlobCache
 from balance.adapters.collect.host_gate import HostGate
 from balance.adapters.collect.inflater import Inflater
 from balance.adapters.collect.pinned_network import PinnedNetwork
+from balance.adapters.collect.robots import Robots
 from balance.adapters.collect.web_page import WebPage
-from balance.errors import AccessRefused, BalanceError, InvalidValue, SourceUnavailable
+from balance.adapters.collect.web_url import USER_AGENT, origin_of, web_url
+from balance.errors import AccessRefused, BalanceError, SourceUnavailable
 
 if TYPE_CHECKING:
     from balance.clock import Clock
 
-USER_AGENT = "balance/0.1 (data collector; python-httpcore)"
 TIMEOUT_S = 30.0
 REDIRECTS = 5
 ATTEMPTS = 3
@@ -98,6 +99,7 @@ class WebClient:
         self._allow_private = allow_private
         self._fresh_s = fresh_s
         self._timeout_s = timeout_s
+        self._robots = Robots(self)
         self._turns: dict[str, list[threading.RLock]] = {}
         self._lock = threading.Lock()
 
@@ -113,7 +115,7 @@ class WebClient:
         max_bytes: int = 8 * 2**20,
         max_age_s: float | None = None,
         deadline_s: float = float("inf"),
-        each_hop: Callable[[str], None] | None = None,
+        obey_robots: bool = False,
     ) -> WebPage:
         """Return what lies at an address.
 
@@ -136,8 +138,8 @@ class WebClient:
             How old a copy may be that the server is not asked about.
         deadline_s : float
             On the clock's `now`, if it is earlier than the client's own limit.
-        each_hop : callable, optional
-            Gets every address before it is asked; raises where it may not be.
+        obey_robots : bool, default False
+            Whether the robots.txt of every host on the way is asked first (`Robots`): for what people would read.
 
         Raises
         ------
@@ -157,11 +159,11 @@ class WebClient:
             max_bytes,
             secret,
             trusted,
-            each_hop,
+            self._robots.check if obey_robots else None,
         )
         key = json.dumps(["GET", ask.url, sorted(ask.headers.items()), sorted(ask.secret_headers.items()), trusted])
-        if each_hop is not None:
-            each_hop(ask.url)  # also for what is in the cache: what may be read can change
+        if ask.each_hop is not None:
+            ask.each_hop(ask.url)  # also for what is in the cache: what may be read can change
         with self._one_at_a_time(key):
             return self._cached(ask, key, self._fresh_s if max_age_s is None else max_age_s)
 
@@ -296,29 +298,10 @@ class WebClient:
                     del self._turns[key]
 
 
-def web_url(url: str, secret: str = "") -> httpx.URL:
-    """Return an http(s) address with a host, and without a user; `InvalidValue` or `AccessRefused` for others."""
-    shown = url.replace(secret, "***") if secret else url
-    try:
-        parsed = httpx.URL(url)
-    except (httpx.InvalidURL, ValueError, TypeError):
-        raise InvalidValue("url", shown, "an http(s) URL with a host") from None
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise AccessRefused(f"{shown!r} is not an http(s) URL with a host; other kinds are not followed", url=shown)
-    if parsed.userinfo:
-        raise AccessRefused("an address with a user and a password is not asked", host=parsed.host)
-    return parsed
-
-
 @lru_cache(maxsize=2)
 def _tls(scheme: str) -> ssl.SSLContext | None:
     """Return what checks certificates: those of certifi; made once, as that takes a while."""
     return httpx.create_ssl_context(trust_env=False) if scheme == "https" else None
-
-
-def origin_of(url: httpx.URL) -> str:
-    """Return scheme, host and port: what is asked politely, and what credentials are for."""
-    return f"{url.scheme}://{url.netloc.decode('ascii')}"
 
 
 def _core_url(url: httpx.URL) -> httpcore.URL:

@@ -14,8 +14,8 @@ from balance.adapters.collect.visit import PAGES_MAX, Visit
 from balance.errors import InvalidValue, SourceUnavailable
 
 if TYPE_CHECKING:
+    from balance.adapters.collect.fetcher import Fetcher
     from balance.adapters.collect.wanted import Wanted
-    from balance.adapters.collect.web_client import WebClient
 
 _LANGUAGE = re.compile(r"[a-z]{2,12}(-[a-z]{1,12}){0,2}")
 _ASKED: dict[str, str | int] = {
@@ -38,7 +38,7 @@ class WikiSource:
 
     Parameters
     ----------
-    client : WebClient
+    client : Fetcher
     language : str, default "fa"
         Of requests that name none.
 
@@ -52,7 +52,7 @@ class WikiSource:
     ``license``, ``license_url``.
     """
 
-    def __init__(self, client: WebClient, *, language: str = "fa") -> None:
+    def __init__(self, client: Fetcher, *, language: str = "fa") -> None:
         self._client = client
         self._language = language
 

@@ -12,8 +12,8 @@ from balance.adapters.collect.visit import Visit
 from balance.errors import ConfigurationError, SourceUnavailable
 
 if TYPE_CHECKING:
+    from balance.adapters.collect.fetcher import Fetcher
     from balance.adapters.collect.wanted import Wanted
-    from balance.adapters.collect.web_client import WebClient
 
 URL = "https://www.googleapis.com/youtube/v3/search"
 _PAGE_MAX = 50
@@ -24,7 +24,7 @@ class YoutubeSource:
 
     Parameters
     ----------
-    client : WebClient
+    client : Fetcher
     key : str
         The API key of your project.
     url : str
@@ -37,7 +37,7 @@ class YoutubeSource:
     YouTube), ``channel``, ``published_at``.
     """
 
-    def __init__(self, client: WebClient, *, key: str = "", url: str = URL) -> None:
+    def __init__(self, client: Fetcher, *, key: str = "", url: str = URL) -> None:
         self._client = client
         self._key = key
         self._url = url

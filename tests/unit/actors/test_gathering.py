@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
-from actors import gathering
+from actors import placed_answers
 from actors.gathering import Gathering
+from actors.placed_answers import PlacedAnswers
 from balance.adapters.collect.blob_cache import BlobCache
 from balance.adapters.collect.collected import Collected
 from balance.adapters.collect.collectors import Collectors
@@ -30,15 +31,24 @@ def made(tmp_path):
     readers = Readers(trusted=True)
     data = DataCoordinator(readers=readers, clock=FakeClock())
     collectors = Collectors(clock=FakeClock(), sources={DataSource.WEB: Found(), DataSource.FILE: Found()})
-    collectors.cache = BlobCache(tmp_path)
+    cache = BlobCache(tmp_path)
 
     async def place(request_id, data_id, max_age_s):
         placed = data.allocate(data_id, max_age_s=max_age_s)
         data.release_data(data_id)
         return {name: placed[name] for name in ("location", "size_bytes", "digest")}
 
-    made = Gathering(data=data, readers=readers, collectors=collectors, place=place)
-    made.data, made.readers, made.cache = data, readers, collectors.cache
+    async def named(request_id, data_id, max_age_s, needed):
+        if not needed and data_id not in {entry["data_id"] for entry in data.list_data()}:
+            return None
+        return await place(request_id, data_id, max_age_s)
+
+    async def collect(*asked):
+        return collectors.collect(*asked)
+
+    answers = PlacedAnswers(data=data, readers=readers, cache=cache, place=place)
+    made = Gathering(collect=collect, named=named, put=answers.put, sources=collectors.sources)
+    made.data, made.readers, made.cache = data, readers, cache
     return made
 
 
@@ -73,7 +83,7 @@ def test_registered_names_go_before(made):
 
 def test_names_of_large_answers_are_bounded(made, monkeypatch):
     """The oldest that nobody holds loses its name; one that is held keeps it."""
-    monkeypatch.setattr(gathering, "PLACED_MAX", 2)
+    monkeypatch.setattr(placed_answers, "PLACED_MAX", 2)
     fetch(made, DataSource.WEB, "300")
     [held] = [entry["data_id"] for entry in made.data.list_data()]
     made.data.allocate_data(held)

@@ -11,6 +11,7 @@ import sys
 
 import pytest
 
+from balance.clock import FakeClock
 from balance.config import Settings
 from balance.errors import AccessRefused, Conflict, InvalidValue, MessageRejected, SourceUnavailable, UnknownId
 from balance.messaging import (
@@ -27,9 +28,8 @@ from balance.messaging import (
 )
 from balance.services import DataService, MessagingService, ModelService
 from balance.services.collector import Collector
-from balance.services.outcomes import OutcomeMemory
-from balance.storage import Store
-from balance.storage.journal import StoreJournal
+from balance.services.outcomes import COLLECTION, PRUNE_EVERY, OutcomeMemory
+from balance.storage import GroupCommit, Store
 
 FAST = DeliveryPolicy(max_attempts=3, backoff_s=0.0, concurrency=8)
 
@@ -153,14 +153,16 @@ def test_equal_requests_share_one_fetch(run):
 
 
 def test_a_request_that_comes_again_is_answered_from_its_outcome(run, tmp_path):
-    """Redelivery fetches nothing, also after a restart of the collector; the model's handler sees one answer."""
+    """Redelivery fetches nothing, also where another collector answered before; the model's handler sees one answer."""
     store = Store(f"sqlite:///{tmp_path / 'store.db'}")
-    journal = StoreJournal(store, store.acquire("collector"))
+    commits = [GroupCommit(store, store.acquire(name)) for name in ("collector-1", "collector-2")]
 
     async def scenario(house):
         inbox, raw = Inbox(), Inbox()
         await house.models.register_model("m", inbox)
         await house.kafka.subscribe(results_topic("m"), "raw", raw)
+        again = OutcomeMemory(store=store, commits=commits[1])
+        assert await again.get("r") is None
         await house.collector.start()
         taken = await house.data.request_data("m", "q", request_id="r")
         assert taken["status"] == "sent"
@@ -168,10 +170,8 @@ def test_a_request_that_comes_again_is_answered_from_its_outcome(run, tmp_path):
         assert (await house.data.request_data("m", "q", request_id="r"))["status"] == "duplicate"
         await house.collector.stop()
 
-        again = Collector(
-            kafka_service=house.kafka, fetch=house.source, outcomes=OutcomeMemory(journal=journal), policy=FAST
-        )
-        await again.start()
+        other = Collector(kafka_service=house.kafka, fetch=house.source, outcomes=again, policy=FAST)
+        await other.start()
         [message] = [r for p in house.log._topics[DATA_REQUESTS_TOPIC].partitions for r in p.read(0, 10)]
         await house.log.append(DATA_REQUESTS_TOPIC, [Outgoing(message.key, message.value, {})])
         await raw.until(2)
@@ -180,7 +180,28 @@ def test_a_request_that_comes_again_is_answered_from_its_outcome(run, tmp_path):
         results = await inbox.until(2)
         assert [result.get("last") for result in results] == [None, True]
 
-    run(scenario, outcomes=OutcomeMemory(journal=journal))
+    run(scenario, outcomes=OutcomeMemory(store=store, commits=commits[0]))
+    for each in commits:
+        each.close()
+    store.close()
+
+
+def test_outcomes_are_bounded_in_the_store_too(tmp_path):
+    """However many requests there were, about as many outcomes as wished are kept, the last ones."""
+    store = Store(f"sqlite:///{tmp_path / 'store.db'}", clock=(clock := FakeClock()))
+    commits = GroupCommit(store, store.acquire("collector-1"))
+
+    async def main():
+        memory = OutcomeMemory(store=store, commits=commits, max_items=3)
+        for number in range(PRUNE_EVERY + 1):
+            clock.advance(1)
+            await memory.put(str(number), {"n": number})
+        assert await memory.get("0") is None
+        assert await memory.get(str(PRUNE_EVERY - 1)) == {"n": PRUNE_EVERY - 1}
+
+    asyncio.run(main())
+    assert len(store.scan(COLLECTION)) == 3
+    commits.close()
     store.close()
 
 
