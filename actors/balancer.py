@@ -28,6 +28,7 @@ from balance.planning import (
     Plan,
     PlanPolicy,
     SchedulerState,
+    Situation,
     Snapshot,
 )
 from balance.types import NOTHING, Resources
@@ -63,6 +64,7 @@ class BalancerActor(Shell):
         self.tick = int(kept["tick"])
         self.scaled: set[str] = set(kept["scaled"])
         self.last: Plan | None = None
+        self.seen: Situation | None = None
         self.replicas: dict[str, int] = {}
         self.forecasts: dict[str, dict[str, Any]] = {}
         self.models: list[str] = []
@@ -92,7 +94,8 @@ class BalancerActor(Shell):
         snapshot = self._snapshot(observed)
         if self.last is not None:
             self.memory = planning.learn(self.memory, self.last, snapshot, self.policy)
-        plan = planning.plan(snapshot, self.memory, self.policy)
+        self.seen = Situation(snapshot, self.memory, self.policy)
+        plan = self.seen.plan()
         failed = await self._act(plan)
         self.last = plan
         await self._remember(snapshot, plan, failed)
@@ -285,6 +288,10 @@ class BalancerActor(Shell):
                 }
             )
         return found
+
+    async def situation(self) -> dict[str, Any] | None:
+        """Return what the last plan was made from, as `balance.planning.Situation` has it; None before the first."""
+        return None if self.seen is None else self.seen.to_dict()
 
     async def stats(self) -> dict[str, Any]:
         """Return how the loop is doing.

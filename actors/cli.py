@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from actors import dlq_commands, simulate, task_commands
+from actors import dlq_commands, plan_commands, simulate, task_commands
 from actors.console import Address, StateDir, asking, err, out, settings_for
 from balance import __version__
 from balance.config import Settings
@@ -175,6 +175,7 @@ for _command in (
     task_commands.submit,
     task_commands.tasks,
     task_commands.explain,
+    plan_commands.plan,
     task_commands.cancel,
 ):
     app.command()(_command)

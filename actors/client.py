@@ -83,6 +83,12 @@ def decisions(last: int) -> list[dict[str, Any]]:
     return found
 
 
+def situation() -> dict[str, Any] | None:
+    """Return what the balancer's last plan was made from, a `balance.planning.Situation`; None before its first."""
+    found: dict[str, Any] | None = _ask("balancer", "situation")
+    return found
+
+
 def execute(
     call: Callable[..., Any],
     arguments: Sequence[Any],

@@ -23,7 +23,9 @@ from balance.planning.memory import Memory, ModelMemory, Tally, Wager
 from balance.planning.outlook import Outlook
 from balance.planning.planner import plan
 from balance.planning.policy import PlanPolicy
+from balance.planning.situation import Situation
 from balance.planning.snapshot import DataNeed, DemandForecast, HostState, ModelState, SchedulerState, Snapshot
+from balance.planning.what_if import differences, suppose
 
 __all__ = [
     "Action",
@@ -47,11 +49,14 @@ __all__ = [
     "SchedulerState",
     "SetParallelism",
     "SetPriority",
+    "Situation",
     "Snapshot",
     "Tally",
     "Throttle",
     "Wager",
+    "differences",
     "explain",
     "learn",
     "plan",
+    "suppose",
 ]

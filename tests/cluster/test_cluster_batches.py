@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from balance.errors import Conflict, InvalidValue, UnknownId
+from balance.planning import Situation, explain
 
 pytestmark = pytest.mark.cluster
 
@@ -182,6 +184,19 @@ def test_a_busy_model_stays_in_service(balance_cluster: Any, served: Any) -> Non
         balance_cluster.ask("batches", "undeploy_model", served.model)
     balance_cluster.ask("batches", "set_parallelism", served.model, 1)
     assert [each["status"] for each in _answers(balance_cluster, accepted)] == ["completed"] * 2
+
+
+def test_the_balancer_tells_what_it_saw(balance_cluster: Any, served: Any, eventually: Any) -> None:
+    """What the last plan was made from can be asked for, and gives the same plan again elsewhere."""
+    found = eventually(lambda: balance_cluster.ask("balancer", "situation"))
+    situation = Situation.from_dict(json.loads(json.dumps(found)))
+    assert situation.snapshot.total.cpu > 0
+    plan = situation.plan()
+
+    def told() -> Any:
+        return [each for each in balance_cluster.ask("balancer", "decisions", 20) if each["tick"] == plan.tick]
+
+    assert eventually(told)[0]["summary"] == explain(plan)[0]
 
 
 def test_the_balancer_explains_its_decisions(balance_cluster: Any, served: Any, eventually: Any) -> None:

@@ -22,7 +22,7 @@ README = (ROOT / "README.md").read_text()
 
 # In the order in which a newcomer needs them.
 COMMANDS = (
-    *("up", "status", "actors", "submit", "tasks", "explain", "cancel", "dlq"),
+    *("up", "status", "actors", "submit", "tasks", "explain", "plan", "cancel", "dlq"),
     *("down", "demo", "replay", "simulate", "version"),
 )
 
