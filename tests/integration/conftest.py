@@ -47,10 +47,16 @@ def own_kafka() -> Iterator[Any]:
     yield from _started(lambda server: server)
 
 
-def _started(give: Callable[[Any], Any]) -> Iterator[Any]:
+@pytest.fixture
+def secured_kafka() -> Iterator[Any]:
+    """A `KafkaServer` that asks for TLS and SASL."""
+    yield from _started(lambda server: server, secured=True)
+
+
+def _started(give: Callable[[Any], Any], secured: bool = False) -> Iterator[Any]:
     folder = kafka_server.short_folder()
     try:
-        server = kafka_server.KafkaServer(folder)
+        server = kafka_server.KafkaServer(folder, secured)
         server.start()
         try:
             yield give(server)

@@ -20,6 +20,8 @@ POM = Path(__file__).with_name("kafka") / "pom.xml"
 START_S = 60.0
 STOP_S = 30.0
 LOOK_EVERY_S = 0.05
+#: Who may come to a secured broker.
+USER, PASSWORD = "balance", "of-these-tests"
 #: A small heap, and the quick compiler only: it starts in three seconds and is fast enough to test with.
 JAVA = ("java", "-Xms64m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 
@@ -60,28 +62,54 @@ class KafkaServer:
     ----------
     folder : Path
         Where everything lies.
+    secured : bool
+        Whether clients come by TLS and say who they are (SASL): `USER` with `PASSWORD`, and the broker's certificate
+        is to be trusted by its file `certificate`.  Without it neither is asked for.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, secured: bool = False) -> None:
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
-        self._port, controller = _free_port(), _free_port()
+        self._port, controller, own = _free_port(), _free_port(), _free_port()
         self.address = f"127.0.0.1:{self._port}"
+        self.certificate = folder / "broker.pem"
         self._java = (*JAVA, "-cp", classpath())
         self._properties = folder / "server.properties"
         self._properties.write_text(
             "process.roles=broker,controller\n"
             "node.id=1\n"
             f"controller.quorum.voters=1@127.0.0.1:{controller}\n"
-            f"listeners=PLAINTEXT://{self.address},CONTROLLER://127.0.0.1:{controller}\n"
+            f"listeners=CLIENT://{self.address},OWN://127.0.0.1:{own},CONTROLLER://127.0.0.1:{controller}\n"
+            "listener.security.protocol.map=OWN:PLAINTEXT,CONTROLLER:PLAINTEXT,"
+            f"CLIENT:{'SASL_SSL' if secured else 'PLAINTEXT'}\n"
+            "inter.broker.listener.name=OWN\n"
             "controller.listener.names=CONTROLLER\n"
             f"log.dirs={folder / 'data'}\n"
             "auto.create.topics.enable=false\n"
             "group.initial.rebalance.delay.ms=0\n"
             "offsets.topic.replication.factor=1\n"
-            "offsets.topic.num.partitions=4\n"
+            "offsets.topic.num.partitions=4\n" + (self._secrets() if secured else "")
         )
         self._run_tool("kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c", str(self._properties))
+
+    def _secrets(self) -> str:
+        """Make a key and a certificate of the broker's own, and return the properties that put them and SASL to use."""
+        store = self._folder / "keys.p12"
+        key = ("-keystore", str(store), "-storepass", PASSWORD, "-alias", "broker")
+        about = ("-dname", "CN=127.0.0.1", "-ext", "san=ip:127.0.0.1", "-validity", "2")
+        for command in (
+            ("-genkeypair", *key, "-storetype", "PKCS12", "-keyalg", "EC", *about),
+            ("-exportcert", *key, "-rfc", "-file", str(self.certificate)),
+        ):
+            subprocess.run(["keytool", *command], check=True, capture_output=True)
+        login = "org.apache.kafka.common.security.plain.PlainLoginModule"
+        return (
+            f"ssl.keystore.location={store}\n"
+            "ssl.keystore.type=PKCS12\n"
+            f"ssl.keystore.password={PASSWORD}\n"
+            "listener.name.client.sasl.enabled.mechanisms=PLAIN\n"
+            f'listener.name.client.plain.sasl.jaas.config={login} required user_{USER}="{PASSWORD}";\n'
+        )
 
     def start(self) -> None:
         """Start it and wait until it takes connections."""
