@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 import pytest
 
 from balance.config import Settings
-from balance.errors import BalanceError
+from balance.errors import ConfigurationError
 from balance.messaging import KafkaService
 
 
@@ -54,7 +54,7 @@ def test_only_who_may_comes_in_and_nothing_secret_is_told(secured_kafka):
     assert value["n"] == 1
     assert "t" in topics
     for changed in ({"sasl_password": "guessed-wrong"}, {"ssl_ca_location": ""}):
-        with pytest.raises(BalanceError) as refused:
+        with pytest.raises(ConfigurationError, match="see the options of the broker URL") as refused:
             send_and_read(url_of(secured_kafka, **changed))
         said = str(refused.value)
         assert secured_kafka.address in said

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +28,7 @@ from balance.messaging.broker import Outgoing, Polled, check_record
 from balance.messaging.kafka import onlooker
 from balance.messaging.kafka.member import KafkaMember
 from balance.messaging.kafka.options import MAX_BATCH_BYTES, KafkaOptions
-from balance.messaging.kafka.problems import translate
+from balance.messaging.kafka.problems import is_refusal, translate
 from balance.messaging.kafka.sender import KafkaSender
 from balance.messaging.topics import check_topic
 from balance.types import check_id, check_int, check_number
@@ -38,6 +39,8 @@ MAX_PARTITIONS = 1_000
 #: How many questions are asked at a time.
 QUESTIONS = 4
 LOOK_EVERY_S = 0.02
+#: How long one turn of waiting for the brokers takes, before it is looked whether they refuse.
+TURN_S = 0.5
 
 T = TypeVar("T")
 
@@ -84,6 +87,7 @@ class KafkaBroker:
         self._partitions: dict[str, int] = {}
         self._turn = 0  # where the next batch without a key goes
         self._questions = ThreadPoolExecutor(QUESTIONS, thread_name_prefix="balance-kafka-question")
+        self._refusal: KafkaError | None = None
         self._closed = False
 
     def __repr__(self) -> str:
@@ -203,8 +207,14 @@ class KafkaBroker:
     def _admin(self) -> AdminClient:
         with self._lock:
             if self._client is None:
-                self._client = AdminClient(self._options.admin(), logger=logger)
+                properties: dict[str, Any] = {**self._options.admin(), "error_cb": self._told}
+                self._client = AdminClient(properties, logger=logger)
             return self._client
+
+    def _told(self, error: KafkaError) -> None:
+        """Take note of why nobody answers, where that will not change by itself."""
+        if is_refusal(error):
+            self._refusal = error
 
     def _sender(self) -> KafkaSender:
         with self._lock:
@@ -244,7 +254,23 @@ class KafkaBroker:
             raise translate(error, self._options.servers, doing, topic) from error
 
     async def _metadata(self) -> Any:
-        return await self._ask("answer", lambda: self._admin().list_topics(timeout=self._answer_s))
+        return await self._ask("answer", self._list_topics)
+
+    def _list_topics(self) -> Any:
+        """Ask in short turns: the client takes a broker that refuses it for one that is away, and waits for it."""
+        turns = max(1, math.ceil(self._answer_s / TURN_S))
+        turn_s = self._answer_s / turns
+        while True:
+            turns -= 1
+            try:
+                return self._admin().list_topics(timeout=turn_s)
+            except KafkaException as error:
+                self._admin().poll(0)
+                refusal, self._refusal = self._refusal, None
+                if refusal is not None:
+                    raise KafkaException(refusal) from error
+                if not turns:
+                    raise
 
     async def _look_up(self) -> dict[str, int]:
         metadata = await self._metadata()

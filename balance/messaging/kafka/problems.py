@@ -37,6 +37,11 @@ def is_lasting(error: KafkaError) -> bool:
     return error.code() == KafkaError._ALL_BROKERS_DOWN or error.code() in _REFUSED or error.fatal()
 
 
+def is_refusal(error: KafkaError) -> bool:
+    """Say whether the brokers, or the client's own checks, refuse this connection: waiting will not help."""
+    return error.code() in _REFUSED
+
+
 def translate(error: KafkaException | KafkaError, servers: str, doing: str, topic: str = "") -> BalanceError:
     """Return the error that a caller of the port gets.
 
