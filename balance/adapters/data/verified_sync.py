@@ -6,19 +6,18 @@ import hashlib
 import threading
 from typing import Any, Dict
 
-from balance.adapters.sources.files import FileSource
-from balance.adapters.sources.paths import PathPolicy
 from balance.core.coordinator import SyncManager
+from balance.core.coordinator.ports import Copier
+from balance.defaults import default
 from balance.errors import Conflict, InvalidValue, SourceUnavailable, StorageError
 from balance.interfaces.data import SyncHandler
 from balance.types import check_id, check_int
 
 _DATA = frozenset({"sync_id", "size_bytes", "digest"})
-_BLOCK_BYTES = 4 * 2**20
 
 
 class VerifiedSync(SyncHandler):
-    """Copies any file that fsspec reaches to any other place: resumable, atomic, only where something changed.
+    """Copies files and folders from any place that fsspec reaches to any other: resumable, atomic, only what changed.
 
     Usable from several threads, one at a time.
 
@@ -46,7 +45,7 @@ class VerifiedSync(SyncHandler):
 
     def __init__(self, *, manager: SyncManager | None = None, trusted: bool = True, roots: str = "") -> None:
         self.manager = manager or SyncManager()
-        self._files = FileSource(paths=PathPolicy(trusted=trusted, roots=roots.split(":")), trusted=trusted)
+        self._copier: Copier = default("copier", trusted=trusted, roots=roots.split(":"))
         self._lock = threading.Lock()
 
     def sync_data(self, source: str, destination: str, data: Dict[str, Any]) -> None:
@@ -55,10 +54,10 @@ class VerifiedSync(SyncHandler):
         Parameters
         ----------
         source, destination : str
-            Paths or fsspec URLs of one file each.
+            Paths or fsspec URLs, of one file each or of one folder each.
         data : dict
             Optional ``sync_id`` (by which `SyncManager` knows the copy), ``size_bytes`` (to expect) and ``digest``
-            (``blake2b:...``, that the source must have).
+            (``blake3:...``, that the source must have).
 
         Raises
         ------
@@ -89,25 +88,21 @@ class VerifiedSync(SyncHandler):
     def verify_sync(self, source: str, destination: str) -> bool:
         """Say whether both places hold the same bytes now: both are read, in bounded memory.
 
+        Of folders it is asked whether both hold the same files.
+
         Raises
         ------
         SourceUnavailable
             The source is not there; a destination that is not there is False.
         """
         wanted = self._digest(check_id("source", source))
-        fs, path = self._files.locate(check_id("destination", destination))
-        return bool(fs.exists(path)) and self._digest(destination) == wanted
+        return self._copier.digest(check_id("destination", destination)) == wanted
 
     def _digest(self, url: str) -> str:
-        fs, path = self._files.locate(url)
-        digest = hashlib.blake2b(digest_size=32)
-        try:
-            with fs.open(path, "rb") as file:
-                while block := file.read(_BLOCK_BYTES):
-                    digest.update(block)
-        except Exception as error:  # each fsspec implementation raises its own kinds
-            raise SourceUnavailable(f"{url} can't be read ({type(error).__name__}: {error})", url=url) from error
-        return f"blake2b:{digest.hexdigest()}"
+        found = self._copier.digest(url)
+        if found is None:
+            raise SourceUnavailable(f"{url} is not there", url=url)
+        return found
 
 
 def _name_of(source: object, destination: object) -> str:

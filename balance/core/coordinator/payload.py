@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from balance.digests import digest_of
 from balance.errors import InvalidValue
 
 
@@ -57,5 +57,5 @@ class Payload:
 
     @cached_property
     def digest(self) -> str:
-        """``blake2b:`` and 64 hex digits over the bytes (RFC 7693)."""
-        return "blake2b:" + hashlib.blake2b(self.data, digest_size=32).hexdigest()
+        """``blake3:`` and 64 hex digits over the bytes."""
+        return digest_of(self.data)

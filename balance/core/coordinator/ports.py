@@ -78,13 +78,16 @@ class CopyReport:
         ``copied``; ``unchanged`` (the destination was right already and was not touched); ``conflict``
         (the source changed meanwhile: the destination is as it was).
     size_bytes : int
-        Of the source.
+        Of the source; of a folder, of all its files.
     copied_bytes : int
         Read from the source in this run: less than `size_bytes` where a broken-off copy was resumed.
     changed_bytes : int
         In blocks in which the old destination differed.
     digest : str
-        ``blake2b:`` of the source, and, unless there was a conflict, of the destination as read back.
+        ``blake3:`` of the source, and, unless there was a conflict, of the destination as read back; of a folder over
+        a line for each file with its digest and its path, as ``b3sum`` prints them.
+    files, changed_files : int
+        How many, and how many of them were written.
     """
 
     status: str
@@ -92,6 +95,8 @@ class CopyReport:
     copied_bytes: int
     changed_bytes: int
     digest: str
+    files: int = 1
+    changed_files: int = 0
 
 
 class Copier(Protocol):
@@ -102,9 +107,13 @@ class Copier(Protocol):
         ...
 
     def copy(self, source: str, destination: str, progress: Progress | None = None) -> CopyReport:
-        """Copy, verify, and replace the destination at once; a crash leaves the old one."""
+        """Copy a file or a folder, verify, and replace the destination; a crash leaves no file half-way."""
         ...
 
     def write(self, content: bytes, destination: str, progress: Progress | None = None) -> CopyReport:
         """Do the same with bytes that lie in memory."""
+        ...
+
+    def digest(self, url: str) -> str | None:
+        """Return the digest of what lies at a place now, as of a copy; None if nothing does."""
         ...

@@ -39,7 +39,7 @@ class SyncStatus:
         ``registered``, ``running``, ``completed``, ``unchanged``, ``conflict``, ``failed``, ``interrupted``.
     bytes_done, bytes_total : int
         Of the run under way, or the last one.
-    copied_bytes, changed_bytes : int
+    copied_bytes, changed_bytes, files, changed_files : int
         See `CopyReport`.
     attempts : int
         Runs begun.
@@ -58,6 +58,8 @@ class SyncStatus:
     bytes_total: int = 0
     copied_bytes: int = 0
     changed_bytes: int = 0
+    files: int = 0
+    changed_files: int = 0
     attempts: int = 0
     started_at: float | None = None
     finished_at: float | None = None
@@ -116,7 +118,7 @@ class SyncManager:
         ----------
         sync_id : str
         source, destination : str
-            URLs, as fsspec knows them, of one file each.
+            URLs, as fsspec knows them: of one file each, or of one folder each.
         size : int
             How many bytes to expect.
 
@@ -180,10 +182,16 @@ class SyncManager:
         return self.finished(sync_id, report)
 
     def begin(self, sync_id: str) -> SyncStatus:
-        """Note that a run starts; `Conflict` if one is under way."""
+        """Note that a run starts; `Conflict` if one is under way, of this task or to the same place."""
         task = self._task(sync_id)
         if task.state == "running":
             raise Conflict(f"sync task {sync_id!r} is running already; its status says how far it is", sync_id=sync_id)
+        for other in self._tasks.values():
+            if other.state == "running" and _overlap(other.destination, task.destination):
+                raise Conflict(
+                    f"sync task {other.sync_id!r} writes to {other.destination!r} now; let it end first",
+                    sync_id=sync_id,
+                )
         started = replace(
             task,
             state="running",
@@ -210,6 +218,8 @@ class SyncManager:
             bytes_total=report.size_bytes,
             copied_bytes=report.copied_bytes,
             changed_bytes=report.changed_bytes,
+            files=report.files,
+            changed_files=report.changed_files,
             finished_at=self._clock.wall(),
             digest=report.digest,
             error="the source changed while it was read" if report.status == "conflict" else None,
@@ -230,7 +240,8 @@ class SyncManager:
         -------
         dict
             ``sync_id``, ``source``, ``destination``, ``state`` (see `SyncStatus`), ``bytes_done``,
-            ``bytes_total``, ``size_bytes``, ``copied_bytes``, ``changed_bytes`` (bytes), ``rate_bytes_s``,
+            ``bytes_total``, ``size_bytes``, ``copied_bytes``, ``changed_bytes`` (bytes), ``files``,
+            ``changed_files``, ``rate_bytes_s``,
             ``elapsed_s``, ``attempts``, ``started_at``, ``finished_at`` (POSIX seconds or None),
             ``digest``, ``error`` (or None).
 
@@ -263,3 +274,8 @@ class SyncManager:
         if self._journal:  # first the journal: if it fails, nothing has changed
             self._journal.put(_COLLECTION, task.sync_id, asdict(task))
         self._tasks[task.sync_id] = task
+
+
+def _overlap(one: str, other: str) -> bool:
+    one, other = one.rstrip("/"), other.rstrip("/")
+    return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")

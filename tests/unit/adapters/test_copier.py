@@ -1,17 +1,25 @@
 from __future__ import annotations
 
+import errno
 import os
+import signal
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
 
 import fsspec
 import pytest
 
 from balance.adapters.copier import FsspecCopier
-from balance.errors import AccessRefused, InvalidValue, SourceUnavailable, StorageError
+from balance.adapters.copying.file_origin import FileOrigin
+from balance.adapters.copying.places import Places
+from balance.errors import AccessRefused, Conflict, InvalidValue, SourceUnavailable, StorageError
 
 
 @pytest.fixture
 def copier():
-    return FsspecCopier(block_bytes=10)
+    return FsspecCopier(block_bytes=10, parallel=1)
 
 
 @pytest.fixture
@@ -45,6 +53,24 @@ def test_a_copy_is_the_source_and_nothing_else_is_left(copier, places):
     assert target.read_bytes() == source.read_bytes()
     assert left(target.parent) == ["copy"]
     assert seen == [(n, 95) for n in (*range(10, 100, 10), 95)]
+
+
+def test_a_block_is_moved_by_several_threads(places):
+    """The same promises hold, and progress is told in order."""
+    source, target = places
+    source.write_bytes(os.urandom(1_000_003))
+    copier = FsspecCopier(block_bytes=4_000, parallel=4)
+    for change in (lambda content: content, lambda content: content[:500_000] + b"!" + content[500_001:]):
+        source.write_bytes(change(source.read_bytes()))
+        seen = []
+        report = copier.copy(str(source), str(target), lambda done, _total, seen=seen: seen.append(done))
+        assert report.status == "copied"
+        assert report.copied_bytes == 1_000_003
+        assert target.read_bytes() == source.read_bytes()
+        assert seen == [*range(1000, 1_000_001, 1000), 1_000_003]
+    assert report.changed_bytes == 1000
+    assert copier.digest(str(target)) == report.digest == copier.digest(str(source))
+    assert copier.copy(str(source), str(target)).status == "unchanged"
 
 
 def test_what_is_right_already_is_not_written(copier, places):
@@ -86,8 +112,53 @@ def test_a_broken_copy_goes_on_where_it_was(copier, places, at):
     assert left(target.parent) == ["copy"]
 
 
+_COPY_AND_HANG = """
+import sys
+from balance.adapters.copier import FsspecCopier
+
+def read_bytes():
+    return int(open("/proc/self/io").read().split()[1])
+
+def hang(done, total):
+    if done >= total // 2:
+        print(read_bytes() - before, flush=True)
+        sys.stdin.read()
+
+copier = FsspecCopier(block_bytes=4 * 2**20, parallel=4)
+before = read_bytes()
+copier.copy(sys.argv[1], sys.argv[2], hang)
+"""
+
+
+def test_after_a_kill_at_most_one_block_is_copied_again(tmp_path):
+    """A real process, killed half-way, with four pieces under way: the next run reads the rest, and a block at most.
+
+    What the first one had read from its source is what the kernel counted.
+    """
+    source, target = tmp_path / "source", tmp_path / "target"
+    size, block = 32 * 2**20, 4 * 2**20
+    source.write_bytes(os.urandom(size))
+    target.write_bytes(b"old")
+    with subprocess.Popen(
+        [sys.executable, "-c", _COPY_AND_HANG, str(source), str(target)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        child.stdout.readline()
+        read_before = int(Path(f"/proc/{child.pid}/io").read_text().split()[1])
+        child.kill()
+    assert child.returncode == -signal.SIGKILL
+    assert target.read_bytes() == b"old"
+    noted = (tmp_path / ".target.balance-blocks").read_bytes().count(b"\n") - 1
+    assert noted * block // 4 >= size // 2
+    report = FsspecCopier(block_bytes=block, parallel=4).copy(str(source), str(target))
+    assert report.status == "copied"
+    assert report.copied_bytes == size - noted * block // 4
+    assert target.read_bytes() == source.read_bytes()
+    assert size // 2 <= read_before  # it had really been under way
+    assert left(tmp_path) == ["source", "target"]
+
+
 def test_a_part_that_was_damaged_is_not_taken_over(copier, places):
-    """A block of the part that is not as noted, and all behind it, is copied again."""
+    """A block of the part that is not as noted is copied again; those behind it count."""
     source, target = places
     with pytest.raises(KeyboardInterrupt):
         copier.copy(str(source), str(target), break_at(5))
@@ -95,7 +166,7 @@ def test_a_part_that_was_damaged_is_not_taken_over(copier, places):
     content = bytearray(part.read_bytes())
     content[25] ^= 1
     part.write_bytes(content)
-    assert copier.copy(str(source), str(target)).copied_bytes == 75
+    assert copier.copy(str(source), str(target)).copied_bytes == 45 + 10
     assert target.read_bytes() == source.read_bytes()
 
 
@@ -149,6 +220,79 @@ def test_a_disk_that_lies_is_found_out(copier, places, monkeypatch):
     assert left(target.parent) == ["copy"]
 
 
+def test_a_full_disk(places, monkeypatch):
+    """What is known to be too much is not begun; what fills the disk is taken away again; the old content stays."""
+    source, target = places
+    target.parent.mkdir()
+    target.write_bytes(b"old")
+    copier = FsspecCopier(block_bytes=10, parallel=1)
+    writes = []
+
+    def pwrite(handle, piece, offset):
+        writes.append(offset)
+        if len(writes) == 5:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return len(piece)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", pwrite)
+        with pytest.raises(StorageError, match="No space left"):
+            copier.copy(str(source), str(target))
+    assert (target.read_bytes(), left(target.parent)) == (b"old", ["copy"])
+    os.truncate(source, 2**43)  # a sparse file: its size is all that counts here
+    with pytest.raises(StorageError, match="bytes more, and the disk has"):
+        copier.copy(str(source), str(target))
+    assert (target.read_bytes(), left(target.parent)) == (b"old", ["copy"])
+
+
+def test_two_copies_to_one_destination_exclude_each_other(copier, places):
+    """The second is a conflict and disturbs nothing, whichever process it is in."""
+    source, target = places
+    refused = []
+
+    def again(done, _total):
+        if done == 50:
+            with pytest.raises(Conflict) as caught:
+                copier.copy(str(source), str(target))
+            refused.append(caught.value)
+
+    assert copier.copy(str(source), str(target), again).status == "copied"
+    assert len(refused) == 1
+    assert target.read_bytes() == source.read_bytes()
+
+
+def test_a_link_that_is_put_in_the_way_is_refused(tmp_path):
+    """Between the check of a path and the opening of the file nobody can lead the copy elsewhere."""
+    inside, secret = tmp_path / "in", tmp_path / "secret"
+    inside.mkdir()
+    secret.write_bytes(b"secret")
+    (inside / "a").write_bytes(b"a")
+    place = Places(trusted=False, roots=[str(inside)]).find("source", str(inside / "a"))
+    (inside / "a").unlink()
+    (inside / "a").symlink_to(secret)
+    with pytest.raises(SourceUnavailable, match="symbolic links"):
+        FileOrigin(place).look()
+    (inside / "a").unlink()
+    inside.rmdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a").write_bytes(b"secret")
+    inside.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(AccessRefused, match="not checked"):
+        FileOrigin(place).look()
+
+
+def test_a_place_that_is_read_in_order(tmp_path):
+    """A member of an archive can't be read at any offset at once; it is copied all the same."""
+    content = os.urandom(50_000)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("b", content)
+    source = f"zip://b::file://{tmp_path}/a.zip"
+    copier = FsspecCopier(block_bytes=4_000)
+    assert copier.copy(source, str(tmp_path / "b")).status == "copied"
+    assert (tmp_path / "b").read_bytes() == content
+    assert copier.copy(source, str(tmp_path / "b")).status == "unchanged"
+
+
 def test_between_kinds_of_places(copier, tmp_path):
     """From memory to a file and back, resumed in memory, too; an empty file is a file."""
     with fsspec.open("memory://copier-test/a", "wb") as file:
@@ -181,13 +325,19 @@ def test_what_can_not_be_copied(copier, tmp_path):
     (tmp_path / "a").write_bytes(b"a")
     with pytest.raises(SourceUnavailable, match="can't be read"):
         copier.copy(str(tmp_path / "none"), str(tmp_path / "b"))
+    (tmp_path / "folder").mkdir()
     with pytest.raises(StorageError, match="can't be written"):
-        copier.copy(str(tmp_path / "a"), str(tmp_path / "a" / "b"))
-    for source, target in (("a", "a"), ("a", "./a"), ("a", "out/")):
+        copier.write(b"b", str(tmp_path / "a" / "b"))
+    for source, target in (("a", "a"), ("a", "./a"), ("a", "a/b"), ("folder", "folder/b"), ("folder/b", "folder")):
         with pytest.raises(InvalidValue):
             copier.check(f"{tmp_path}/{source}", f"{tmp_path}/{target}")
-    with pytest.raises(InvalidValue):
-        copier.copy(str(tmp_path), str(tmp_path / "b"))
+    with pytest.raises(InvalidValue, match="a folder is there"):
+        copier.copy(str(tmp_path / "a"), str(tmp_path / "folder"))
+    with pytest.raises(InvalidValue, match="not of everything"):
+        copier.check(str(tmp_path / "a"), "/")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(AccessRefused, match="no regular file"):
+        copier.copy(str(tmp_path / "pipe"), str(tmp_path / "b"))
     with pytest.raises(InvalidValue):
         copier.check("nosuch://a", str(tmp_path / "b"))
 

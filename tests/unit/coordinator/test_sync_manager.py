@@ -16,7 +16,7 @@ class Copier:
 
     def __init__(self, clock):
         self.clock = clock
-        self.end = CopyReport("copied", 10, 10, 10, "blake2b:00")
+        self.end = CopyReport("copied", 10, 10, 10, "blake3:00")
         self.seen = []
         self.look = lambda: None
 
@@ -71,7 +71,7 @@ def test_the_status_tells_progress_while_it_runs(sync, copier):
 @pytest.mark.parametrize("status", ["unchanged", "conflict"])
 def test_the_other_ways_to_end(sync, copier, status):
     """They are results, not errors; after a conflict nothing counts as done."""
-    copier.end = CopyReport(status, 10, 10, 0, "blake2b:00")
+    copier.end = CopyReport(status, 10, 10, 0, "blake3:00")
     done = sync.execute_sync("s")
     assert done["state"] == status
     assert (done["bytes_done"] == 0) is (status == "conflict")
@@ -109,6 +109,19 @@ def test_one_run_at_a_time(sync, copier):
     copier.look = again
     assert sync.execute_sync("s")["state"] == "completed"
     assert len(errors) == 2
+
+
+@pytest.mark.parametrize("destination", ["b", "b/", "b/c"])
+def test_one_run_to_a_place_at_a_time(sync, copier, destination):
+    """Also under another id, and also where one place lies in the other."""
+    sync.register_sync_task("t", "x", destination, 8)
+    sync.register_sync_task("u", "x", "bc", 8)
+    copier.look = lambda: None
+    sync.begin("s")
+    with pytest.raises(Conflict, match="'s' writes to 'b'"):
+        sync.execute_sync("t")
+    assert sync.execute_sync("u")["state"] == "completed"
+    assert sync.get_sync_status("t")["state"] == "registered"
 
 
 def test_registration(sync):

@@ -48,7 +48,7 @@ def test_only_the_source_that_is_meant(sync, source, tmp_path):
     """With a digest another content is a conflict, and nothing is copied."""
     copy = tmp_path / "copy"
     with pytest.raises(Conflict) as caught:
-        sync.sync_data(str(source), str(copy), {"digest": "blake2b:00"})
+        sync.sync_data(str(source), str(copy), {"digest": "blake3:00"})
     assert not copy.exists()
     sync.sync_data(str(source), str(copy), {"digest": caught.value.details["digest"]})
     assert copy.exists()
