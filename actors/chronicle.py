@@ -8,6 +8,7 @@ the points those that came after.  What came after the last round is lost in a c
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -85,16 +86,16 @@ class Chronicle:
         Returns
         -------
         dict
-            ``cursor``; ``whole``: the `History` to begin with, or None if what the follower has is a beginning;
-            ``points``: to be added to it.
+            ``cursor``; ``whole``: the pickled `History` to begin with (Ray hands out arrays that can't be written to), or
+            None if what the follower has is a beginning; ``points``: to be added to it.
         """
         end = self._first + len(self._points)
         begin = cursor[1] if cursor is not None and cursor[0] == self._incarnation else 0
         now = [self._incarnation, end]
         if begin < self._first or (begin == 0 and self._whole):
-            return {"cursor": now, "whole": self.history, "points": []}
+            return {"cursor": now, "whole": pickle.dumps(self.history), "points": []}
         fresh = cursor is None or cursor[0] != self._incarnation
-        whole = self.history.part(()) if fresh else None
+        whole = pickle.dumps(self.history.part(())) if fresh else None
         return {"cursor": now, "whole": whole, "points": self._points[begin - self._first :]}
 
     # -- durable state -----------------------------------------------------------------------------

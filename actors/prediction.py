@@ -9,15 +9,19 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import pickle
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import numpy as np
 from ray.exceptions import RayTaskError
 
 from actors import fitter
 from actors.base import Shell, ask
 from actors.monitoring import ARRIVALS
 from balance.prediction.demand import CpuBudget, ForecastBook
+from balance.prediction.demand.forecast_book import Grid
 from balance.prediction.demand.load_predictor import ALL
 from balance.timeseries.history import History
 
@@ -39,8 +43,29 @@ COARSE_S = 30.0
 HEAVY_S, LIGHT_S = 1.0, 0.09
 """What learning one series may take at most: where steps are at least `COARSE_S` long, and where they are shorter."""
 
-FORECASTS = "forecasts"
+FORECASTS, WISHES = "forecasts", "forecast_wishes"
+ASKED_S = 600.0
+"""A model of which nobody has asked for a forecast for so long gets none made any more."""
+
+MOST_WISHES = 4
+"""In how many different steps forecasts are made at once; those that nobody has asked for longest go."""
+
 DEMAND, PATTERN, TUNING = (f"balance.prediction.{part}." for part in ("demand", "pattern", "optimization"))
+
+
+@dataclass(slots=True, eq=False)
+class Wish:
+    """Forecasts in certain steps that somebody asks for; by model, or None for all of them, when that was last."""
+
+    book: ForecastBook
+    asked_at: dict[str | None, float] = field(default_factory=dict)
+
+    def ask(self, models: list[str] | None, now: float) -> None:
+        """Note that these models' forecasts are asked for, and forget whose were not for long."""
+        for model in [None] if models is None else models:
+            self.asked_at[model] = now
+        for model in [model for model, at in self.asked_at.items() if now - at > ASKED_S]:
+            del self.asked_at[model]
 
 
 class PredictionActor(Shell):
@@ -51,10 +76,7 @@ class PredictionActor(Shell):
     def __init__(self, settings: dict[str, Any]) -> None:
         super().__init__(settings)
         self.history = History()
-        self.book = ForecastBook()
-        self.book.restore(dict(self.store.scan(FORECASTS)))
-        if (grid := self.store.get("prediction", "grid")) is not None:
-            self.book.want(grid["step_s"], grid["steps"])
+        self.wishes: dict[Grid, Wish] = {}
         self.cores = self.settings.forecast_cpu_share * len(os.sched_getaffinity(0))
         self.budget = CpuBudget(self.cores, clock=self.clock)
         self.made = 0
@@ -64,6 +86,7 @@ class PredictionActor(Shell):
         self._fitters: list[Any] = []
         self._due = asyncio.Condition()
         self._answers: dict[tuple[Any, ...], tuple[float, asyncio.Future[Any]]] = {}
+        self._take_up()
         self.spawn(self.every(FOLLOW_S, self.follow))
         self.spawn(self.every(KEEP_S, self.keep))
 
@@ -71,14 +94,30 @@ class PredictionActor(Shell):
         """Keep the last forecasts."""
         await self.keep()
 
+    def _take_up(self) -> None:
+        """Read the forecasts of an earlier incarnation, and who wished for them."""
+        for _, body in self.store.scan(WISHES):
+            models = None if body["all"] else body["models"]
+            self._wish(float(body["step_s"]), int(body["steps"]), models)
+        for grid, wish in self.wishes.items():
+            wish.book.restore(dict(self.store.scan(f"{FORECASTS}/{grid}")))
+
     async def keep(self) -> None:
         """Write down the forecasts that are new: the next incarnation tells them until it has made its own."""
-        changed, grid = self.book.changed(), self.book.grid
+        changed = {grid: new for grid, wish in self.wishes.items() if (new := wish.book.changed())}
+        asked = {
+            str(grid): {
+                **grid._asdict(),
+                "all": None in wish.asked_at,
+                "models": sorted(model for model in wish.asked_at if model is not None),
+            }
+            for grid, wish in self.wishes.items()
+        }
 
         def write(tx: Any) -> None:
-            tx.put_many(FORECASTS, changed)
-            if grid is not None:
-                tx.put("prediction", "grid", grid._asdict())
+            tx.put_many(WISHES, asked)
+            for grid, forecasts in changed.items():
+                tx.put_many(f"{FORECASTS}/{grid}", forecasts)
 
         if changed:
             await self.commit(write)
@@ -89,7 +128,7 @@ class PredictionActor(Shell):
         """Take over what `monitoring` has recorded, and let the fitters look for what is due."""
         lacking = await ask("monitoring", "follow", self._cursor)
         if lacking["whole"] is not None:
-            self.history = lacking["whole"]
+            self.history = pickle.loads(lacking["whole"])  # noqa: S301 (from our own actor)
         for series, at, value in lacking["points"]:
             self.history.add(series, at, value)
         self._cursor, self._known_until = lacking["cursor"], lacking["until"]
@@ -105,13 +144,17 @@ class PredictionActor(Shell):
             for number in range(len(self._fitters)):
                 self.spawn(self._fit(number))
 
-    def _models(self) -> list[str]:
-        """Return the models of which requests are known within the reach of a forecast's past."""
-        reach = STEPS * self.book.grid.step_s if self.book.grid is not None else 0.0
+    def _models(self, wish: Wish | None = None) -> list[str]:
+        """Return the models whose requests are to be forecast: those that had any within the reach of the past."""
+        if wish is None:
+            return sorted({name for each in self.wishes.values() for name in self._models(each)})
+        since = self._known_until - STEPS * wish.book.grid.step_s
+        everyone = None in wish.asked_at
+        names = self.history.series() if everyone else sorted(f"{ARRIVALS}{model}" for model in wish.asked_at)
         return [
-            series.removeprefix(ARRIVALS)
-            for series in self.history.series()
-            if series.startswith(ARRIVALS) and (self.history.latest(series) or 0.0) >= self._known_until - reach
+            name.removeprefix(ARRIVALS)
+            for name in names
+            if name.startswith(ARRIVALS) and (self.history.latest(name) or -math.inf) >= since
         ]
 
     # -- the models' forecasts ---------------------------------------------------------------------
@@ -119,14 +162,16 @@ class PredictionActor(Shell):
     async def rates(self, step_s: float, steps: int, models: list[str] | None = None) -> dict[str, dict[str, Any]]:
         """Return the latest forecast of each model's requests, without waiting for any.
 
+        Who has asked once gets new forecasts made, at every step, until nobody asks for such ones for a while.
+
         Parameters
         ----------
         step_s : float
-            Seconds a step, from now on: forecasts that were made before may have other ones.
+            Seconds a step: a whole multiple of a second.
         steps : int
             How many steps ahead.
         models : list of str, optional
-            Whose; all by default.
+            Whose; of all of which requests were recorded by default.
 
         Returns
         -------
@@ -134,11 +179,20 @@ class PredictionActor(Shell):
             By model id `LoadPredictor.forecast_rate`, with ``starts_at``, ``age_s`` and ``status`` as
             `ForecastBook.latest` says.
         """
-        self.book.want(step_s, steps)
-        return self.book.latest(self.clock.wall(), models)
+        return self._wish(step_s, steps, models).book.latest(self.clock.wall(), models)
 
-    async def refresh(self) -> dict[str, Any]:
-        """Learn all models' series anew, and return when each has been forecast with that.
+    def _wish(self, step_s: float, steps: int, models: list[str] | None) -> Wish:
+        """Note what is asked for, and return it."""
+        self.history.counts(ALL, step_s, 1, 0.0)  # raises where the history has no such steps
+        book = ForecastBook(step_s, steps)
+        wish = self.wishes.setdefault(book.grid, Wish(book))
+        wish.ask(models, self.clock.now())
+        if len(self.wishes) > MOST_WISHES:
+            del self.wishes[min(self.wishes, key=lambda grid: max(self.wishes[grid].asked_at.values(), default=0.0))]
+        return wish
+
+    async def refresh(self, step_s: float, steps: int) -> dict[str, Any]:
+        """Learn the series of those steps anew, and return when each has been forecast with that.
 
         Returns
         -------
@@ -147,58 +201,71 @@ class PredictionActor(Shell):
         """
         began, spent = self.clock.now(), self.budget.spent_s
         await asyncio.gather(*(each.expire.remote() for each in self._fitters))
-        self.book.expire()
-        series = self.book.expired
+        wish = self.wishes.get(Grid(step_s, steps))
+        if wish is None:
+            return {"series": 0, "seconds": 0.0, "cpu_s": 0.0}
+        wish.book.expire()
+        series = wish.book.expired
         async with self._due:
             self._due.notify_all()
-            await self._due.wait_for(lambda: not self.book.expired)
+            await self._due.wait_for(lambda: not wish.book.expired)
         return {"series": series, "seconds": self.clock.now() - began, "cpu_s": self.budget.spent_s - spent}
 
     async def _fit(self, number: int) -> None:
         """Let one fitter do what is due of its series, the longest neglected first, as the budget allows."""
         while not self._closing:
-            due = [
-                name
-                for name in self.book.due(self._models(), self._known_until)
-                if fitter.which(name, len(self._fitters)) == number
-            ]
-            if not due or self.book.grid is None:
+            found = self._next(number)
+            if found is None:
                 async with self._due:
                     await self._due.wait()
                 continue
             await asyncio.sleep(self.budget.wait_s())
             try:
-                await self._fit_some(self._fitters[number], due[:BATCH])
-                if not self.book.expired:
-                    async with self._due:
-                        self._due.notify_all()
+                await self._fit_some(self._fitters[number], *found)
             except Exception as error:  # Ray starts it anew
                 self.log.warning("event=fitter_failed number=%d error=%r", number, error)
                 await asyncio.sleep(FOLLOW_S)
 
-    async def _fit_some(self, chosen: Any, names: list[str]) -> None:
-        grid, now = self.book.grid, self._known_until
-        assert grid is not None
+    def _next(self, number: int) -> tuple[Wish, list[str]] | None:
+        """Return what a fitter is to do now: of the wishes the one that is most steps behind."""
+        best: tuple[float, Wish, list[str]] | None = None
+        for wish in self.wishes.values():
+            due = [
+                name
+                for name in wish.book.due(self._models(wish), self._known_until)
+                if fitter.which(name, len(self._fitters)) == number
+            ]
+            if due:
+                late = wish.book.late_steps(due[0], self._known_until)
+                if best is None or late > best[0]:
+                    best = (late, wish, due[:BATCH])
+        return None if best is None else best[1:]
+
+    async def _fit_some(self, chosen: Any, wish: Wish, names: list[str]) -> None:
+        book, now = wish.book, self._known_until
+        step_s, steps = book.grid
         jobs = []
         for name in names:
-            counts = self.history.counts(ARRIVALS + name, grid.step_s, STEPS, now)
-            jobs.append(fitter.Job(name, counts[~(counts != counts)]))  # noqa: PLR0124 (NaN is not itself)
-        plan = fitter.Plan(grid.step_s, grid.steps, self._learning_s(), self.settings.forecast_refresh_s)
+            counts = self.history.counts(ARRIVALS + name, step_s, STEPS, now)
+            jobs.append(fitter.Job(name, counts[~np.isnan(counts)]))
+        plan = fitter.Plan(step_s, steps, self._learning_s(wish), self.settings.forecast_refresh_s)
         found = await asyncio.wait_for(chosen.forecast.remote(jobs, plan), PATIENCE_S)
         self.budget.spend(found["cpu_s"])
         for name, made in found["made"].items():
-            self.book.put(name, made, grid.start(now))
+            book.put(name, made, book.grid.start(now))
             self.failed.pop(name, None)
         for name, error in found["failed"].items():
             self.failed[name] = error
-            self.book.pass_over(name, grid.start(now))
+            book.pass_over(name, book.grid.start(now))
         self.made += len(found["made"])
+        if not book.expired:
+            async with self._due:
+                self._due.notify_all()
 
-    def _learning_s(self) -> float:
+    def _learning_s(self, wish: Wish) -> float:
         """Return what learning one series may take, a power of two: half of the budget goes into it."""
-        grid = self.book.grid
         share = 0.5 * self.settings.forecast_refresh_s * self.cores / max(1, len(self._models()))
-        most = HEAVY_S if grid is not None and grid.step_s >= COARSE_S else LIGHT_S
+        most = HEAVY_S if wish.book.grid.step_s >= COARSE_S else LIGHT_S
         return float(2.0 ** math.floor(math.log2(min(most, max(share, 1e-3)))))
 
     # -- what anybody may ask ------------------------------------------------------------------------
@@ -261,11 +328,12 @@ class PredictionActor(Shell):
         Returns
         -------
         dict
-            ``made``: how many forecasts; ``series``: of how many models there is one; ``oldest_s``: the age of the
-            oldest; ``failed``: by model, why there is no new one; ``cpu_s``: CPU seconds of the fitters so far;
-            ``cores``: how many they may take on average; ``fitters``: their names as actors.
+            ``made``: how many forecasts; ``series``: how many are kept; ``oldest_s``: the age of the oldest;
+            ``failed``: by model, why there is no new one; ``cpu_s``: CPU seconds of the fitters so far; ``cores``: how
+            many they may take on average; ``fitters``: their names as actors.
         """
-        ages = [each["age_s"] for each in self.book.latest(self.clock.wall()).values()]
+        now = self.clock.wall()
+        ages = [each["age_s"] for wish in self.wishes.values() for each in wish.book.latest(now).values()]
         return {
             "made": self.made,
             "series": len(ages),

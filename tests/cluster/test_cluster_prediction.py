@@ -57,7 +57,7 @@ def test_forecasts_survive_a_kill(balance_cluster: Any, recorded: Callable[..., 
     model = recorded()
     before = _forecast(balance_cluster, model, status="ok")
     kept = balance_cluster.store()
-    balance_cluster.eventually(lambda: kept.get("forecasts", model))
+    balance_cluster.eventually(lambda: kept.get("forecasts/1x12", model))
     kept.close()
     tick = balance_cluster.ask("balancer", "stats")["tick"]
     process = balance_cluster.kill("prediction")
@@ -92,7 +92,7 @@ def test_the_budget_is_kept(balance_cluster: Any, recorded: Callable[..., str]) 
     for model in models:
         _forecast(balance_cluster, model)
     before, began = balance_cluster.ask("prediction", "stats"), time.monotonic()
-    refreshed = balance_cluster.ask("prediction", "refresh")
+    refreshed = balance_cluster.ask("prediction", "refresh", 1.0, 12)
     after, passed_s = balance_cluster.ask("prediction", "stats"), time.monotonic() - began
     assert refreshed["series"] >= len(models) and refreshed["cpu_s"] > 0
     assert after["cpu_s"] - before["cpu_s"] <= after["cores"] * passed_s + 1.0 + CHUNK_CPU_S

@@ -8,6 +8,7 @@ what it said; one of which more than half has passed is marked ``stale``.
 from __future__ import annotations
 
 import itertools
+import math
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,10 @@ class Grid(NamedTuple):
 
     step_s: float
     steps: int
+
+    def __str__(self) -> str:
+        """Return it as a key: ``10x6`` for six steps of ten seconds."""
+        return f"{self.step_s:g}x{self.steps}"
 
     def start(self, now: float) -> float:
         """Return where the first step begins that a forecast made at `now` is about."""
@@ -62,17 +67,20 @@ class Kept:
 
 
 class ForecastBook:
-    """Keeps the latest forecast of many series.
+    """Keeps the latest forecast of many series, all in the same steps.
 
     Parameters
     ----------
+    step_s : float
+        Seconds a step.
+    steps : int
+        How many steps ahead.
     max_series : int, default 2000
         Series kept; the one written longest ago goes first.
 
     Examples
     --------
-    >>> book = ForecastBook()
-    >>> book.want(10.0, 6)
+    >>> book = ForecastBook(10.0, 6)
     >>> book.due(["whisper"], now=105.0)
     ['whisper']
     >>> book.put("whisper", {"status": "ok", "step_s": 10.0, "point": [3.0] * 6}, starts_at=100.0)
@@ -82,43 +90,37 @@ class ForecastBook:
     [(5.0, 'ok'), (40.0, 'stale')]
     """
 
-    def __init__(self, *, max_series: int = 2000) -> None:
+    def __init__(self, step_s: float, steps: int, *, max_series: int = 2000) -> None:
+        step = check_number("step_s", step_s, minimum=1e-6, what="number of seconds")
+        self.grid = Grid(step, check_int("steps", steps, minimum=1))
         self._max_series = check_int("max_series", max_series, minimum=1)
         self._latest: OrderedDict[str, Kept] = OrderedDict()
         self._waiting: dict[str, list[Kept]] = {}
         self._changed: set[str] = set()
         self._expired: set[str] = set()
         self._passed: dict[str, float] = {}
-        self.grid: Grid | None = None
-
-    def want(self, step_s: float, steps: int) -> None:
-        """Say in which steps forecasts are wanted from now on, and how many ahead."""
-        step = check_number("step_s", step_s, minimum=1e-6, what="number of seconds")
-        self.grid = Grid(step, check_int("steps", steps, minimum=1))
 
     def due(self, series: Iterable[str], now: float) -> list[str]:
         """Return those of which the newest complete step is in no forecast yet, the longest neglected first."""
-        if self.grid is None:
-            return []
         start = self.grid.start(now)
-        known = {name: self._latest.get(name) for name in series}
         late = [
-            (kept.starts_at if kept is not None else float("-inf"), name)
-            for name, kept in known.items()
-            if self._passed.get(name, float("-inf")) < start
-            and (
-                kept is None
-                or kept.starts_at < start
-                or kept.made["step_s"] != self.grid.step_s
-                or name in self._expired
-            )
+            (self._starts_at(name), name)
+            for name in series
+            if self._passed.get(name, -math.inf) < start and (self._starts_at(name) < start or name in self._expired)
         ]
         return [name for _, name in sorted(late)]
 
+    def late_steps(self, series: str, now: float) -> float:
+        """Return how many steps are complete that the latest forecast does not know; infinite where there is none."""
+        return (self.grid.start(now) - self._starts_at(series)) / self.grid.step_s
+
+    def _starts_at(self, series: str) -> float:
+        kept = self._latest.get(series)
+        return -math.inf if kept is None else kept.starts_at
+
     def put(self, series: str, made: Mapping[str, Any], starts_at: float) -> None:
         """Keep a forecast in place of the one before; one that is older than that is left out."""
-        known = self._latest.get(check_id("series", series))
-        if known is not None and known.starts_at > starts_at and known.made["step_s"] == made["step_s"]:
+        if self._starts_at(check_id("series", series)) > starts_at:
             return
         kept = self._latest[series] = Kept(made, check_number("starts_at", starts_at))
         self._latest.move_to_end(series)

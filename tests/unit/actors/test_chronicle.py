@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 
 import pytest
@@ -100,7 +101,7 @@ def test_a_follower_has_the_same_history(disk: Disk, monkeypatch: pytest.MonkeyP
         lacking = book.since(cursor)
         cursor = lacking["cursor"]
         if lacking["whole"] is not None:
-            mirror = lacking["whole"].part(lacking["whole"].series())
+            mirror = pickle.loads(lacking["whole"])
         for point in lacking["points"]:
             mirror.add(*point)
 
@@ -110,21 +111,12 @@ def test_a_follower_has_the_same_history(disk: Disk, monkeypatch: pytest.MonkeyP
     for value in range(3):
         book.add([Point("a", NOW - 5, float(value))])
         follow()
-        mirror = _copy(mirror)
         assert same()
     book.add(Point("b", NOW - 4, 1.0) for _ in range(20))
     follow()
     assert same()
-    mirror = _copy(mirror)
     disk.write(book)
     book = disk.read()
     book.add([Point("c", NOW - 4, 1.0)])
     follow()
     assert same()
-
-
-def _copy(history: History) -> History:
-    """Return what another process would have received."""
-    made = History()
-    made.restore(history.snapshot())
-    return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -19,14 +20,7 @@ def made(step_s: float = 10.0, steps: int = 6, value: float = 1.0) -> dict[str, 
 @pytest.fixture
 def book() -> ForecastBook:
     """A book that wants six steps of ten seconds."""
-    book = ForecastBook()
-    book.want(10.0, 6)
-    return book
-
-
-def test_nothing_is_due_before_anybody_asks() -> None:
-    """Without a grid there is nothing to forecast."""
-    assert ForecastBook().due(["a"], 100.0) == []
+    return ForecastBook(10.0, 6)
 
 
 def test_the_longest_neglected_is_due_first(book: ForecastBook) -> None:
@@ -38,12 +32,10 @@ def test_the_longest_neglected_is_due_first(book: ForecastBook) -> None:
     assert book.due(["new"], 110.0) == ["new"]
 
 
-def test_another_step_makes_all_due(book: ForecastBook) -> None:
-    """A forecast in other steps than are wanted now is made anew, and told until then."""
+def test_lateness_is_counted_in_steps(book: ForecastBook) -> None:
+    """By it, series of several books are compared; one without a forecast is the latest of all."""
     book.put("a", made(), 100.0)
-    book.want(5.0, 6)
-    assert book.due(["a"], 101.0) == ["a"]
-    assert book.latest(101.0)["a"]["step_s"] == 10.0
+    assert [book.late_steps(name, 125.0) for name in ("a", "never")] == [2.0, math.inf]
 
 
 def test_an_expired_series_is_due_until_it_is_forecast(book: ForecastBook) -> None:
@@ -96,7 +88,7 @@ def test_a_restart_loses_nothing(book: ForecastBook) -> None:
     assert book.changed() == {}
     book.put("b", made(), 110.0)
     second = json.loads(json.dumps(book.changed()))
-    again = ForecastBook()
+    again = ForecastBook(10.0, 6)
     again.put("b", made(value=7.0), 120.0)
     again.restore({**first, **second})
     assert again.latest(120.0)["a"] == book.latest(120.0)["a"]
@@ -106,7 +98,7 @@ def test_a_restart_loses_nothing(book: ForecastBook) -> None:
 
 def test_it_is_bounded() -> None:
     """The series written longest ago goes first, with all that is known of it."""
-    book = ForecastBook(max_series=2)
+    book = ForecastBook(10.0, 6, max_series=2)
     for name in ("a", "b", "a", "c"):
         book.put(name, made(), 100.0)
     assert sorted(book.latest(100.0)) == ["a", "c"]
@@ -118,8 +110,7 @@ def test_mistakes_change_nothing(book: ForecastBook) -> None:
     """A step of nought, a horizon of nought, an empty id."""
     for step_s, steps in ((0.0, 6), (10.0, 0), (float("nan"), 6)):
         with pytest.raises(InvalidValue):
-            book.want(step_s, steps)
-    assert book.grid == (10.0, 6)
+            ForecastBook(step_s, steps)
     with pytest.raises(InvalidValue):
         book.put("", made(), 100.0)
     assert book.latest(100.0) == {}
