@@ -86,7 +86,7 @@ class Chronicle:
         Returns
         -------
         dict
-            ``cursor``; ``whole``: the pickled `History` to begin with (Ray hands out arrays that can't be written to), or
+            ``cursor``; ``whole``: the pickled `History` to begin with (arrays from Ray can't be written to), or
             None if what the follower has is a beginning; ``points``: to be added to it.
         """
         end = self._first + len(self._points)
