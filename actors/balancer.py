@@ -16,6 +16,8 @@ from typing import Any, ClassVar
 from ray.autoscaler.sdk import request_resources
 
 from actors.base import Shell, ask
+from actors.model_coordinator import reservation_of
+from actors.starts import Starts
 from balance import planning
 from balance.adapters.ray_places import bundle
 from balance.clock import iso
@@ -31,10 +33,14 @@ from balance.planning import (
     Situation,
     Snapshot,
 )
+from balance.planning.sharing import fits
 from balance.types import NOTHING, Resources
 
 STEPS = 120
-HORIZON_STEPS = 12
+HORIZON_STEPS = 24
+FORECAST_STEPS_S = (1.0, 2.0, 10.0, 20.0, 60.0, 120.0, 600.0, 1200.0, 3600.0)
+"""Steps that forecasts may have: those that the tiers of the history divide well."""
+
 SETTLE_TICKS = 6
 """How many ticks a lower need has to last before anything is given back."""
 
@@ -60,14 +66,17 @@ class BalancerActor(Shell):
         self.policy = PlanPolicy(settle_s=SETTLE_TICKS * tick_s, min_window_s=max(2.0, tick_s / 2))
         known = self.store.get(MEMORY, "memory")
         self.memory = Memory.from_dict(known) if known else Memory()
-        kept = self.store.get(MEMORY, "tick") or {"tick": 0, "scaled": []}
-        self.tick = int(kept["tick"])
-        self.scaled: set[str] = set(kept["scaled"])
+        kept = self.store.get(MEMORY, "tick") or {}
+        self.tick = int(kept.get("tick", 0))
+        self.scaled: set[str] = set(kept.get("scaled", ()))
+        self.starts = Starts.from_dict(kept.get("starts", {}))
+        self.nodes_asked = tuple((Resources.from_dict(each), int(n)) for each, n in kept.get("nodes_asked", ()))
         self.last: Plan | None = None
         self.seen: Situation | None = None
         self.replicas: dict[str, int] = {}
         self.forecasts: dict[str, dict[str, Any]] = {}
         self.models: list[str] = []
+        self.reach_s = tick_s
         self.failures = 0
         self.late_s: deque[float] = deque(maxlen=TICKS_KEPT)
         self.took_s: deque[float] = deque(maxlen=TICKS_KEPT)
@@ -76,9 +85,11 @@ class BalancerActor(Shell):
 
     async def follow_forecasts(self) -> None:
         """Get the latest forecasts; where nobody answers, the last ones stay until they reach no further."""
-        self.forecasts = await ask(
-            "prediction", "rates", self.step_s, HORIZON_STEPS, self.models, patience_s=PATIENCE_S
-        )
+        grid = (forecast_step_s(self.reach_s), HORIZON_STEPS)
+        try:
+            self.forecasts = await ask("prediction", "rates", *grid, self.models, patience_s=PATIENCE_S)
+        except Exception as error:
+            self.log.warning("event=forecasts_missing tick=%d error=%s", self.tick, type(error).__name__)
 
     async def turn(self) -> None:
         """Take one turn of the loop; a part that does not answer ends the turn, not the loop."""
@@ -92,6 +103,9 @@ class BalancerActor(Shell):
         self.replicas = {each["model_id"]: (each["allocation"] or {}).get("replicas", 0) for each in models}
         await self._let_go(set(observed["batches"]["models"]))
         snapshot = self._snapshot(observed)
+        self.reach_s = self.settings.tick_s + max(
+            (m.cold_start_s + m.objective_s for m in snapshot.models), default=0.0
+        )
         if self.last is not None:
             self.memory = planning.learn(self.memory, self.last, snapshot, self.policy)
         self.seen = Situation(snapshot, self.memory, self.policy)
@@ -101,23 +115,32 @@ class BalancerActor(Shell):
         await self._remember(snapshot, plan, failed)
         self.took_s.append(self.clock.now() - began)
 
+    async def closed(self) -> None:
+        """Take back what was asked of the autoscaler: nobody would follow the need down any more."""
+        if self.nodes_asked:
+            await self._ask_for_nodes(())
+            kept = self._kept()
+            await self.commit(lambda tx: tx.put(MEMORY, "tick", kept))
+
     # -- observe -----------------------------------------------------------------------------------
 
     def _snapshot(self, observed: dict[str, Any]) -> Snapshot:
         at = self.clock.wall()
         cluster = observed["resource_allocator"]["cluster"]
         queue = observed.get("scheduler", {}).get("queue", {})
-        cold_start_s = observed.get("scheduler", {}).get("pool", {}).get("executor_start_s") or 0.0
+        total, free = _resources(cluster, "total"), _resources(cluster, "available")
+        free += _idle_leases(observed.get("scheduler", {}).get("leases", {}))
+        self.starts.look(at, total.cpu)
         data = observed.get("data_coordinator", {})
         models = tuple(
-            self._model(model_id, figures, observed, cold_start_s)
+            self._model(model_id, figures, observed, free)
             for model_id, figures in sorted(observed["batches"]["models"].items())
         )
         return Snapshot(
             self.tick,
             at,
-            total=_resources(cluster, "total"),
-            free=_resources(cluster, "available") + _idle_leases(observed.get("scheduler", {}).get("leases", {})),
+            total=total,
+            free=free,
             models=models,
             scheduler=SchedulerState(
                 queue.get("queued", 0), queue.get("running", 0), queue.get("oldest_queued_s", 0.0)
@@ -130,17 +153,18 @@ class BalancerActor(Shell):
                 ),
             ),
             data_free_bytes=int(data.get("usage", {}).get("free_bytes", 0)),
+            autoscaling=self.settings.autoscaling,
+            nodes_asked=self.nodes_asked,
         )
 
-    def _model(
-        self, model_id: str, figures: dict[str, Any], observed: dict[str, Any], cold_start_s: float
-    ) -> ModelState:
+    def _model(self, model_id: str, figures: dict[str, Any], observed: dict[str, Any], free: Resources) -> ModelState:
         counts = observed["arrivals"].get(model_id) or []
         known = [value for value in counts if value is not None]
+        demand = Resources.from_dict(figures["demand"])
         return ModelState(
             model_id,
             priority=figures["priority"],
-            demand=Resources.from_dict(figures["demand"]),
+            demand=demand,
             objective_s=figures["objective_s"],
             queued=figures["queued"],
             running=figures["running"],
@@ -151,7 +175,7 @@ class BalancerActor(Shell):
             service_s=figures["service_s"],
             service_p90_s=figures["service_p90_s"],
             batch_size=max(1.0, figures["batch_size"]),
-            cold_start_s=cold_start_s,
+            cold_start_s=self._cold_start_s(model_id, demand, observed, free),
             replicas=self.replicas.get(model_id, 0),
             parallelism=figures["parallelism"],
             boosted_to=figures["boosted_to"],
@@ -159,6 +183,14 @@ class BalancerActor(Shell):
             admission_per_s=figures["admission_per_s"],
             data=self._data(model_id, observed),
         )
+
+    def _cold_start_s(self, model_id: str, demand: Resources, observed: dict[str, Any], free: Resources) -> float:
+        """Return how long one more replica would take: an executor with its code, and a node where there is no room."""
+        pool = observed.get("scheduler", {}).get("pool", {})
+        seen = pool.get("models", {}).get(reservation_of(model_id), {}).get("starts_s", ())
+        start_s = self.starts.replica_s(model_id, seen, pool.get("executor_start_s"))
+        needs_node = self.settings.autoscaling and not fits(demand, free, 1)
+        return start_s + (self.starts.node_s if needs_node else 0.0)
 
     @staticmethod
     def _data(model_id: str, observed: dict[str, Any]) -> tuple[DataNeed, ...]:
@@ -217,13 +249,28 @@ class BalancerActor(Shell):
             case planning.Prefetch():
                 await ask("batches", "prefetch", action.model_id, action.data_id)
             case planning.RequestNodes():
-                bundles = [bundle(amount) for amount, count in action.bundles for _ in range(count)]
-                await asyncio.to_thread(request_resources, bundles=bundles)
+                await self._ask_for_nodes(action.bundles)
+
+    async def _ask_for_nodes(self, bundles: tuple[tuple[Resources, int], ...]) -> None:
+        """Tell Ray's autoscaler which cluster is wanted, and remember it: Ray holds on to that until told anew."""
+        amounts = [bundle(amount) for amount, count in bundles for _ in range(count)]
+        await asyncio.to_thread(request_resources, bundles=amounts)
+        more = sum(count for _, count in bundles) > sum(count for _, count in self.nodes_asked)
+        self.nodes_asked = bundles
+        if more:
+            self.starts.asked(self.clock.wall())
+        elif not bundles:
+            self.starts.satisfied()
 
     # -- remember ----------------------------------------------------------------------------------
 
     def _kept(self) -> dict[str, Any]:
-        return {"tick": self.tick, "scaled": sorted(self.scaled)}
+        return {
+            "tick": self.tick,
+            "scaled": sorted(self.scaled),
+            "starts": self.starts.to_dict(),
+            "nodes_asked": [[amount.to_dict(), count] for amount, count in self.nodes_asked],
+        }
 
     async def _note_scaled(self, model_id: str) -> None:
         """Write down, before it happens, that a model's reservation is of this actor's making: it must not be left."""
@@ -309,6 +356,17 @@ class BalancerActor(Shell):
             "late_s": list(self.late_s),
             "took_s": list(self.took_s),
         }
+
+
+def forecast_step_s(reach_s: float) -> float:
+    """Return the step of forecasts that are to reach so far: half of their steps, since they get half as old.
+
+    Examples
+    --------
+    >>> forecast_step_s(11.0), forecast_step_s(100.0), forecast_step_s(1e9)
+    (1.0, 10.0, 3600.0)
+    """
+    return next((step for step in FORECAST_STEPS_S if step * HORIZON_STEPS / 2 >= reach_s), FORECAST_STEPS_S[-1])
 
 
 def _forecast(made: dict[str, Any] | None) -> DemandForecast | None:

@@ -13,14 +13,13 @@ import asyncio
 import uuid
 from collections import deque
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, ClassVar
 
 from ray import cloudpickle
 
 from actors.answers import Answers
 from actors.base import Shell, ask, call_id
-from actors.deployment import Deployment, Request, end_of, run_model, shown
+from actors.deployment import Deployment, Request, Runner, end_of, shown
 from actors.model_coordinator import reservation_of
 from actors.supply import Supply
 from balance.batch.processor import Batch, BatchProcessor, Limits, RequestMerger
@@ -156,21 +155,27 @@ class BatchesActor(Shell):
         del self.models[model_id]
         if known.serving is not None:
             known.serving.cancel()
+        self._tell_service(known, None)
         await self.commit(lambda tx: tx.delete(DEPLOYMENTS, model_id))
 
     def _deploy(self, model: Any, body: Mapping[str, Any]) -> None:
         known = self.models.get(body["model_id"])
-        runner = Function.of(partial(run_model, model), name=f"{body['model_id']}.run")
+        runner = Function.of(Runner(model), name=f"{body['model_id']}.run")
         fields = {name: body[name] for name in ("demand", "priority", "objective_s", "batch_max", "max_age_s")}
-        if known is not None:
-            known.model, known.runner = model, runner
-            for name, value in fields.items():
-                setattr(known, name, value)
-            return
-        made = Deployment(body["model_id"], model, runner, **fields, waiting=Intake(step_s=body["objective_s"]))
-        self._take_up(made)
-        self.models[made.model_id] = made
-        made.serving = self.spawn(self._serve(made))
+        if known is None:
+            known = Deployment(body["model_id"], model, runner, **fields, waiting=Intake(step_s=body["objective_s"]))
+            self._take_up(known)
+            self.models[known.model_id] = known
+            known.serving = self.spawn(self._serve(known))
+        known.model, known.runner = model, runner
+        for name, value in fields.items():
+            setattr(known, name, value)
+        self._tell_service(known, runner)
+
+    def _tell_service(self, model: Deployment, runner: Function | None) -> None:
+        """Let the scheduler have a model's code loaded where the model has reserved room."""
+        name, demand = reservation_of(model.model_id), model.demand
+        self.spawn(self.insist(lambda: ask("scheduler", "serve", name, runner, demand)))
 
     def _model(self, model_id: object) -> Deployment:
         known = self.models.get(check_id("model_id", model_id))
@@ -387,13 +392,7 @@ class BatchesActor(Shell):
 
     async def stats(self) -> dict[str, Any]:
         """Return `stats_only`, ``data``, and what came since the last call: ``arrived``, ``start_latency``."""
-        arrived = [*self._arrived]
+        news = {"arrived": [*self._arrived], "start_latency": [*self._start_latency]}
         self._arrived.clear()
-        latencies = [*self._start_latency]
         self._start_latency.clear()
-        return {
-            **await self.stats_only(),
-            "arrived": arrived,
-            "start_latency": latencies,
-            "data": self.supply.stats(),
-        }
+        return {**await self.stats_only(), **news, "data": self.supply.stats()}

@@ -30,6 +30,9 @@ PER_DEVICE = 8
 PATIENCE_S = 0.1
 """How long a run waits for a free executor before another one is started, which takes half a second itself."""
 
+STARTS_KEPT = 20
+"""Of how many starts it is remembered how long they took."""
+
 KEEP_S = 60.0
 """How long an executor that nobody needs is kept, beyond those that were started when the node joined."""
 
@@ -56,6 +59,8 @@ class Executor:
         When it was last given back, in seconds of the event loop's clock.
     lived : bool
         Whether it has ever answered.
+    keeps : set of str
+        The functions for which it is kept ready: see `Crew.keep_ready`.
     ended : bool
         Whether it was given up.
     """
@@ -67,6 +72,7 @@ class Executor:
     knows: set[str] = field(default_factory=set)
     free_since: float = 0.0
     lived: bool = False
+    keeps: set[str] = field(default_factory=set)
     ended: bool = False
 
 
@@ -121,7 +127,8 @@ class Crew:
         self._epoch = epoch
         self._result_limit_bytes = result_limit_bytes
         self._nodes: dict[str, _Node] = {}
-        self._start_s: deque[float] = deque(maxlen=20)
+        self._start_s: deque[float] = deque(maxlen=STARTS_KEPT)
+        self._ready_s: dict[str, deque[float]] = {}
         self._watching: set[asyncio.Task[None]] = set()
 
     def __contains__(self, node_id: str) -> bool:
@@ -158,7 +165,7 @@ class Crew:
         if not best.knows.issuperset(functions):
             wanted = set(functions)
             knowing = (each for each in place.free if each.knows >= wanted)
-            best = next(knowing, None) or min(place.free, key=lambda each: len(each.knows))
+            best = next(knowing, None) or min(place.free, key=lambda each: (len(each.keeps), len(each.knows)))
         place.free.remove(best)
         return best
 
@@ -213,11 +220,70 @@ class Crew:
             for node in self._nodes.values()
             for place in node.places.values()
             for executor in list(place.free)[place.warm :]
-            if now - executor.free_since > KEEP_S
+            if not executor.keeps and now - executor.free_since > KEEP_S
         ]
         for executor in idle:
             self.discard(executor)
         return len(idle)
+
+    # -- ready ahead of time -----------------------------------------------------------------------
+
+    def keep_ready(self, node_id: str, digest: str, blob: bytes, count: int) -> None:
+        """Let `count` executors of a node have a function loaded before anybody calls it; fewer if it has no room.
+
+        Free ones load it, else new ones are started.  What is ready stays until a smaller count is told.
+        """
+        node = self._nodes.get(node_id)
+        if node is None:
+            return
+        place = node.place(())
+        keeping = [executor for executor in place.everyone if digest in executor.keeps]
+        for executor in keeping[count:]:
+            executor.keeps.discard(digest)
+        known = [executor for executor in place.everyone if digest in executor.knows and digest not in executor.keeps]
+        for executor in known[: max(0, count - len(keeping))]:
+            executor.keeps.add(digest)
+            keeping.append(executor)
+        for _ in range(count - len(keeping)):
+            idle = [executor for executor in place.free if not executor.keeps]
+            if idle:
+                executor = min(idle, key=lambda each: len(each.knows))
+                place.free.remove(executor)
+            elif len(place.everyone) < place.limit:
+                executor = self._make(node_id, ())
+            else:
+                return
+            executor.keeps.add(digest)
+            self._beside(self._prepare(executor, digest, blob))
+
+    async def _prepare(self, executor: Executor, digest: str, blob: bytes) -> None:
+        """Let an executor, which nobody else has, load a function; so long is the start of a replica."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            failed = await executor.handle.prepare.remote(digest, blob)
+        except Exception as error:  # its death is noticed by `_watch`
+            log.info("event=not_prepared name=%s reason=%r", executor.name, error)
+            return
+        if failed:
+            log.warning("event=not_prepared name=%s reason=%s", executor.name, failed)
+        else:
+            executor.knows.add(digest)
+            self._ready_s.setdefault(digest, deque(maxlen=STARTS_KEPT)).append(loop.time() - began)
+        self.give_back(executor)
+
+    def ready_s(self, digest: str) -> list[float]:
+        """Return how long the last executors took from the decision until they had this function loaded, in seconds."""
+        return list(self._ready_s.get(digest, ()))
+
+    def ready(self, digest: str) -> int:
+        """Return how many executors have this function loaded, and are kept for it."""
+        return sum(
+            digest in executor.keeps and digest in executor.knows
+            for node in self._nodes.values()
+            for place in node.places.values()
+            for executor in place.everyone
+        )
 
     def _put_free(self, executor: Executor) -> None:
         """Hand an executor to who has waited longest, or keep it: the one used last is used first."""
@@ -263,10 +329,13 @@ class Crew:
         handle = self._start(name, node_id, devices)
         executor = Executor(name, node_id, devices, handle)
         node.place(devices).everyone.append(executor)
-        watching = asyncio.get_running_loop().create_task(self._watch(executor))
-        self._watching.add(watching)
-        watching.add_done_callback(self._watching.discard)
+        self._beside(self._watch(executor))
         return executor
+
+    def _beside(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._watching.add(task)
+        task.add_done_callback(self._watching.discard)
 
     def _start(self, name: str, node_id: str, devices: Devices) -> Any:
         actor = ray.remote(concurrency_groups={CONTROL: CONTROL_THREADS})(ExecutorActor)

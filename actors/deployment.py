@@ -14,12 +14,48 @@ from balance.client.wire import Function
 from balance.errors import BalanceError, InvalidValue
 
 
-def run_model(model: Any, requests: Sequence[Mapping[str, Any]], locations: Mapping[str, str]) -> list[Any]:
-    """Run one batch in an executor: read the data at its locations, answer every request."""
-    from actors.shelf import read  # noqa: PLC0415 (runs in the executor's process)
+class Runner:
+    """A model as executors know it: loaded once in each of their processes, then called with one batch after another.
 
-    results: list[Any] = model.run(requests, {data_id: read(at) for data_id, at in sorted(locations.items())})
-    return results
+    Parameters
+    ----------
+    model : object
+        With ``run(requests, data)`` and, where something takes long before the first answer, ``load()``.
+
+    Examples
+    --------
+    >>> class Echo:
+    ...     def load(self):
+    ...         print("loaded")
+    ...
+    ...     def run(self, requests, data):
+    ...         return list(requests)
+    >>> runner = Runner(Echo())
+    >>> runner.prepare()
+    loaded
+    >>> runner([{"text": "a"}], {})
+    [{'text': 'a'}]
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._loaded = False
+
+    def prepare(self) -> None:
+        """Let the model load; what was loaded already stays."""
+        if not self._loaded:
+            load = getattr(self._model, "load", None)
+            if callable(load):
+                load()
+            self._loaded = True
+
+    def __call__(self, requests: Sequence[Mapping[str, Any]], locations: Mapping[str, str]) -> list[Any]:
+        """Run one batch: read the data at its locations, answer every request."""
+        from actors.shelf import read  # noqa: PLC0415 (runs in the executor's process)
+
+        self.prepare()
+        results: list[Any] = self._model.run(requests, {at: read(where) for at, where in sorted(locations.items())})
+        return results
 
 
 @dataclass(slots=True, eq=False)

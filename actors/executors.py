@@ -221,6 +221,25 @@ class ExecutorActor:
         self._functions.move_to_end(digest)
         return known
 
+    def prepare(self, digest: str, blob: bytes) -> str:
+        """Load a function before anybody calls it, and let it prepare itself if it has a method of that name.
+
+        Returns
+        -------
+        str
+            What was raised; empty if it is ready.
+        """
+        output = self._output
+        try:
+            with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+                function = self._function(digest, {digest: blob})
+                if isinstance(function, _Broken):
+                    function()
+                getattr(function, "prepare", _nothing)()
+        except BaseException as raised:  # an exit, too: the first call will say the same
+            return f"{type(raised).__name__}: {_said(raised)}"
+        return ""
+
     # -- beside a run ------------------------------------------------------------------------------
 
     @ray.method(concurrency_group=CONTROL)  # type: ignore[untyped-decorator]
@@ -286,6 +305,10 @@ class ExecutorActor:
 
 
 _ORDINARY = Note()
+
+
+def _nothing() -> None:
+    """Prepare nothing."""
 
 
 class _Broken:

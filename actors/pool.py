@@ -23,6 +23,7 @@ from actors.crew import Crew
 from actors.executors import RESULT_LIMIT_BYTES
 from actors.leases import Leases
 from actors.runs import Run
+from actors.warmth import Warmth
 from balance.client.wire import Call
 from balance.core.scheduler.events import Event, StartRefused, TaskFailed, TaskStarted
 from balance.core.scheduler.instructions import StartChunk, StartTask
@@ -36,6 +37,9 @@ SILENT_S = 5.0
 SLACK_BYTES = 32 * 2**20
 SLACK_RATIO = 0.1
 """How far beyond its memory request a task may grow before it is ended: so many bytes and so much of the request."""
+
+WARM_EVERY_S = 5.0
+"""How often it is looked whether executors that are to be kept ready have died."""
 
 SLICE = 64
 """How many ends are told at once: about a millisecond's work for the engine."""
@@ -80,6 +84,7 @@ class Pool:
         self._runs: dict[str, Run] = {}
         self._beside: set[asyncio.Task[None]] = set()
         self._crew = Crew(epoch=epoch, result_limit_bytes=result_limit_bytes)
+        self.warmth = Warmth(self._crew)
 
     def join(self, node_id: str, cores: float, *, gpus: float = 0.0, warm: int = 0) -> None:
         """Learn of a node, and start `warm` executors there."""
@@ -125,13 +130,17 @@ class Pool:
         """End the executors of an earlier scheduler, which may still run attempts that nobody awaits."""
         return Crew.end_leftovers()
 
+    async def keep_warm(self) -> None:
+        """Make ready anew what has died of what is to be ready; to be called now and then."""
+        self.warmth.look()
+
     async def tidy(self) -> None:
         """End executors that nobody has needed for long; to be called now and then."""
         self._crew.end_idle(asyncio.get_running_loop().time())
 
     def stats(self) -> dict[str, Any]:
-        """Return `Crew.stats` and ``runs`` under way."""
-        return {**self._crew.stats(), "runs": len(self._under_way)}
+        """Return `Crew.stats`, ``runs`` under way, and ``models``: `Warmth.stats`."""
+        return {**self._crew.stats(), "runs": len(self._under_way), "models": self.warmth.stats()}
 
     # -- one run -----------------------------------------------------------------------------------
 

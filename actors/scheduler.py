@@ -20,19 +20,17 @@ from actors.crew import KEEP_S as EXECUTORS_KEPT_S
 from actors.desk import Desk
 from actors.function_store import FunctionStore
 from actors.leases import IDLE_S, Leases
-from actors.pool import Pool
+from actors.node_view import node_events
+from actors.pool import WARM_EVERY_S, Pool
 from actors.task_journal import TaskJournal
 from actors.task_list import list_tasks
+from actors.warmth import SERVICES
 from balance.client.wire import Answer, Bulk, Call, Function, PlainOutcome
 from balance.core.scheduler import TaskScheduler
 from balance.core.scheduler.events import (
-    CapacityChanged,
     ClockAdvanced,
     Event,
-    NodeJoined,
     NodeLost,
-    ReservationAdded,
-    ReservationRemoved,
 )
 from balance.core.scheduler.instructions import FinishTask
 from balance.core.scheduler.policy import SchedulingPolicy, tenants_of
@@ -101,6 +99,7 @@ class SchedulerActor(Shell):
     async def _begin(self) -> None:
         """Learn of the cluster, then take up what was queued and what was running."""
         await self.cluster_changed(await self.insist(self._view_of_allocator))
+        self.pool.warmth.restore(self.store.scan(SERVICES), self.functions.blob)
         self._learnt = self.store.get("scheduler", "learnt") or {}
         self.scheduler.engine.relearn(self._learnt)
         found = self.scheduler.recover()
@@ -115,6 +114,7 @@ class SchedulerActor(Shell):
         self.spawn(self.every(IDLE_S, self.leases.give_back_idle))
         self.spawn(self.every(LEARN_EVERY_S, self._learn_placement))
         self.spawn(self.every(LEARN_EVERY_S, self._keep_learnt))
+        self.spawn(self.every(WARM_EVERY_S, self.pool.keep_warm))
         self.spawn(self.every(60.0, self.desk.forget_absent))
         self.spawn(self.every(FORGET_EVERY_S, self._forget_old))
         self.spawn(self.every(EXECUTORS_KEPT_S, self.pool.tidy))
@@ -173,25 +173,19 @@ class SchedulerActor(Shell):
         for node_id in sorted(before.keys() - now.keys()):
             self.pool.lose(node_id)
         for node_id, node in sorted(now.items()):
-            events += self._node_events(node, before.get(node_id))
+            if node_id not in before:
+                limit = Resources.from_dict(node["total"])
+                self.pool.join(node_id, limit.cpu, gpus=limit.gpu, warm=max(1, round(limit.cpu)))
+            events += node_events(node, before.get(node_id))
         if events:
             self.deliver(*events)
+        self.pool.warmth.look(view["nodes"])
 
-    def _node_events(self, node: dict[str, Any], before: dict[str, Any] | None) -> list[Event]:
-        node_id, capacity, devices = node["node_id"], Resources.from_dict(node["capacity"]), _devices(node["devices"])
-        events: list[Event] = []
-        if before is None:
-            limit = Resources.from_dict(node["total"])
-            self.pool.join(node_id, limit.cpu, gpus=limit.gpu, warm=max(1, round(limit.cpu)))
-            events.append(NodeJoined(node_id, capacity, devices, limit))
-        elif (node["capacity"], node["devices"]) != (before["capacity"], before["devices"]):
-            events.append(CapacityChanged(node_id, capacity, devices))
-        held = {entry["name"]: entry for entry in before["reservations"]} if before else {}
-        for entry in node["reservations"]:
-            if held.pop(entry["name"], None) != entry:
-                amount = Resources.from_dict(entry["capacity"])
-                events.append(ReservationAdded(entry["name"], node_id, amount, _devices(entry["devices"])))
-        return [*(ReservationRemoved(name) for name in sorted(held)), *events]
+    async def serve(self, reservation: str, function: Function | None, demand: Mapping[str, Any]) -> None:
+        """As `Warmth.serve`; it is remembered."""
+        if function is not None:
+            await self.functions.keep({function.digest: function.blob})
+        await self.commit(self.pool.warmth.serve(reservation, function, demand))
 
     # -- the contract ------------------------------------------------------------------------------
 
@@ -391,7 +385,3 @@ class SchedulerActor(Shell):
                 await self.journal.durable()
                 return
             await self._changed.wait()
-
-
-def _devices(devices: Sequence[Sequence[int]] | None) -> tuple[tuple[int, int], ...] | None:
-    return None if devices is None else tuple((int(index), int(amount)) for index, amount in devices)

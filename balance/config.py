@@ -37,6 +37,8 @@ class Settings:
         Where messages go; empty for the embedded log in `state_dir`.
     tick_s : float
         Seconds between two ticks of the balancing loop.
+    autoscaling : bool
+        Whether an autoscaler of Ray listens: nodes are asked of it before the demand is there.
     forecast_cpu_share : float
         The share of the machine's cores that fitting forecasts may take, on average.
     forecast_refresh_s : float
@@ -82,6 +84,7 @@ class Settings:
     store_url: str = ""
     broker_url: str = ""
     tick_s: float = 10.0
+    autoscaling: bool = False
     forecast_cpu_share: float = 0.5
     forecast_refresh_s: float = 60.0
     wiki_language: str = "fa"
