@@ -346,13 +346,19 @@ class BalancerActor(Shell):
         Returns
         -------
         dict
-            ``tick``, ``replicas`` by model, ``failures`` (actions that could not be carried out), and of the last ticks
-            ``late_s`` (how long after its moment each began) and ``took_s``.
+            ``tick``, ``replicas`` by model, ``failures`` (actions that could not be carried out), ``cold_start_s`` by
+            model and ``node_start_s`` (as measured), ``nodes_asked`` (how many bundles), and of the last ticks ``late_s``
+            (how long after its moment each began) and ``took_s``.
         """
         return {
             "tick": self.tick,
             "replicas": dict(self.replicas),
             "failures": self.failures,
+            "cold_start_s": {model.model_id: model.cold_start_s for model in self.seen.snapshot.models}
+            if self.seen
+            else {},
+            "node_start_s": self.starts.node_s,
+            "nodes_asked": sum(count for _, count in self.nodes_asked),
             "late_s": list(self.late_s),
             "took_s": list(self.took_s),
         }

@@ -113,3 +113,76 @@ def test_anybody_may_ask_for_a_forecast(balance_cluster: Any, unique: Callable[[
         balance_cluster.ask("prediction", "predict_needs", model, [-1.0])
     with pytest.raises(InvalidValue):
         balance_cluster.ask("prediction", "predict_load", -5)
+
+
+class Slow:
+    """A model that takes a while to load, and notes in which process it did."""
+
+    def __init__(self, folder: str, load_s: float) -> None:
+        self.folder = folder
+        self.load_s = load_s
+
+    def needs(self, request: dict[str, Any]) -> list[str]:
+        """Ask for nothing."""
+        return []
+
+    def load(self) -> None:
+        """Load, once in each process."""
+        import os
+        import time
+        from pathlib import Path
+
+        time.sleep(self.load_s)
+        with Path(self.folder, str(os.getpid())).open("a") as note:
+            note.write("loaded\n")
+
+    def run(self, requests: list[dict[str, Any]], data: dict[str, Any]) -> list[int]:
+        """Answer with the process that did it, after a moment's work."""
+        import os
+        import time
+
+        time.sleep(0.1)
+        return [os.getpid()] * len(requests)
+
+
+def test_the_balancer_acts_before_the_load_comes(
+    balance_cluster: Any, unique: Callable[[str], str], tmp_path: Any
+) -> None:
+    """A recorded past says that requests will come: room is reserved and the model loaded while nobody asks for it.
+
+    How long that took becomes the model's cold start, and the first request meets a process that has loaded.
+    """
+    ask, model = balance_cluster.ask, unique("ahead")
+    ask("model_coordinator", "register_model", model, 0.25, 0, 2)
+    ask("batches", "deploy_model", model, _by_value(Slow)(str(tmp_path), 0.5), objective_s=2.0, batch_max=1)
+    try:
+        now = int(time.time())
+        # On for six seconds, off for six, for four minutes.
+        past = [(f"arrivals/{model}", float(now - back), 3.0 * (back // 6 % 2)) for back in range(1, 240)]
+        ask("monitoring", "record", past)
+        pool = lambda: ask("scheduler", "stats")["pool"]["models"][f"model:{model}"]  # noqa: E731
+        balance_cluster.eventually(lambda: pool()["ready"] >= 1)
+        assert ask("batches", "stats_only")["models"][model]["accepted"] == 0, "nobody has asked yet"
+        assert min(pool()["starts_s"]) >= 0.5, "the load is part of the start"
+        decided = [plan for plan in ask("balancer", "decisions", 50) if plan["forecasts"].get(model)]
+        reserved = [action for plan in decided for action in plan["actions"] if action.get("model_id") == model]
+        assert any(action["kind"] == "reserve" for action in reserved)
+        loaded = {note.name for note in tmp_path.iterdir()}
+        accepted = ask("batches", "submit_requests", [{"model_id": model, "text": "first"}])
+        answer = ask("batches", "answer", accepted["request_ids"][0], 50.0)
+        assert str(answer["result"]) in loaded
+        assert all(note.read_text() == "loaded\n" for note in tmp_path.iterdir()), "each process loads once"
+        measured = ask("balancer", "stats")["cold_start_s"]
+        assert measured[model] >= 0.5
+    finally:
+        ask("batches", "undeploy_model", model)
+        ask("model_coordinator", "release_resources", model)
+
+
+def _by_value(kind: type) -> type:
+    """Let a class of this module travel with its code: executors can't import the tests."""
+    from ray import cloudpickle
+
+    kind.__module__ = "__main__"
+    made: type = cloudpickle.loads(cloudpickle.dumps(kind))
+    return made

@@ -22,6 +22,9 @@ class Actor:
         self._starts = starts
         self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.ping = self.abide = self
+        self.prepare = Preparing(self)
+        self.prepared: list[str] = []
+        self.broken = ""
 
     def remote(self) -> asyncio.Future[None]:
         if self._starts and self.alive:
@@ -37,6 +40,19 @@ class Actor:
             self._end.set_exception(ActorDiedError())
 
 
+class Preparing:
+    """An executor's method that loads a function."""
+
+    def __init__(self, actor: Actor) -> None:
+        self._actor = actor
+
+    def remote(self, digest: str, blob: bytes) -> asyncio.Future[str]:
+        done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._actor.prepared.append(digest)
+        done.set_result(self._actor.broken)
+        return done
+
+
 class Bench(Crew):
     """A crew of stand-ins on one node with two cores and two GPUs."""
 
@@ -44,11 +60,13 @@ class Bench(Crew):
         super().__init__(epoch=1, result_limit_bytes=1)
         self.actors: list[Actor] = []
         self.starts = True
+        self.broken = ""
         self.join("n1", 2.0, gpus=2.0, warm=2)
 
     def _start(self, name: str, node_id: str, devices: tuple[int, ...]) -> Any:
         del node_id, devices
         self.actors.append(Actor(name, starts=self.starts))
+        self.actors[-1].broken = self.broken
         return self.actors[-1]
 
     def alive(self) -> int:
@@ -242,5 +260,78 @@ def test_a_lost_node_ends_all_waiting(play: Any) -> None:
             await waiting
         crew.give_back(taken[0])
         assert "n2" not in crew and crew.take_free("n2", (), ("f",)) is None
+
+    play(scenario)
+
+
+def test_executors_are_made_ready_ahead(play: Any) -> None:
+    """Idle executors load the function, new ones are started for the rest; the next caller meets one that has it."""
+
+    async def scenario(crew: Bench) -> None:
+        crew.keep_ready("n1", "f", b"code", 3)
+        assert crew.take_free("n1", (), ("g",)) is None, "those that load are nobody's"
+        await crew.settle()
+        assert (crew.alive(), crew.ready("f"), len(crew.ready_s("f"))) == (3, 3, 3)
+        assert [sum(actor.prepared == ["f"] for actor in crew.actors)] == [3]
+        executor = await _take(crew)
+        assert "f" in executor.knows and crew.ready("f") == 3
+        crew.give_back(executor)
+        crew.keep_ready("n1", "f", b"code", 3)
+        await crew.settle()
+        assert len(crew.ready_s("f")) == 3, "what is ready is not made ready again"
+
+    play(scenario)
+
+
+def test_what_is_ready_is_kept_until_it_is_not_wanted(play: Any) -> None:
+    """An idle executor that has a model loaded stays until fewer are wanted; other work takes others first."""
+
+    async def scenario(crew: Bench) -> None:
+        crew.keep_ready("n1", "f", b"code", 3)
+        await crew.settle()
+        late = asyncio.get_running_loop().time() + 2 * KEEP_S
+        assert crew.end_idle(late) == 0
+        crew.keep_ready("n1", "f", b"code", 1)
+        assert crew.ready("f") == 1
+        for executor in crew._nodes["n1"].place(()).everyone:
+            executor.knows |= set() if executor.keeps else {"g", "h", "i"}
+        stranger = await _take(crew, function="j")
+        assert not stranger.keeps, "the one that is kept ready is taken last"
+        crew.give_back(stranger)
+        assert crew.end_idle(late) == 1
+
+    play(scenario)
+
+
+def test_one_that_dies_is_made_ready_anew(play: Any) -> None:
+    """Whoever looks again after a death gets the missing one; a function that can't be loaded is not tried for ever."""
+
+    async def scenario(crew: Bench) -> None:
+        crew.keep_ready("n1", "f", b"code", 2)
+        await crew.settle()
+        crew.actors[0].die()
+        await crew.settle()
+        assert crew.ready("f") == 1
+        crew.keep_ready("n1", "f", b"code", 2)
+        await crew.settle()
+        assert crew.ready("f") == 2
+        crew.broken = "ImportError: no"
+        crew.keep_ready("n1", "g", b"code", 1)
+        await crew.settle()
+        crew.keep_ready("n1", "g", b"code", 1)
+        await crew.settle()
+        assert crew.ready("g") == 0 and sum(actor.prepared.count("g") for actor in crew.actors) == 1
+
+    play(scenario)
+
+
+def test_no_more_are_made_ready_than_the_place_may_have(play: Any) -> None:
+    """A count beyond the node's limit fills it, and no more."""
+
+    async def scenario(crew: Bench) -> None:
+        crew.keep_ready("n1", "f", b"code", 100)
+        await crew.settle()
+        assert crew.ready("f") == 2 * PER_CORE
+        crew.keep_ready("nowhere", "f", b"code", 1)
 
     play(scenario)
