@@ -347,16 +347,15 @@ class BalancerActor(Shell):
         -------
         dict
             ``tick``, ``replicas`` by model, ``failures`` (actions that could not be carried out), ``cold_start_s`` by
-            model and ``node_start_s`` (as measured), ``nodes_asked`` (how many bundles), and of the last ticks ``late_s``
-            (how long after its moment each began) and ``took_s``.
+            model and ``node_start_s`` (as measured), ``nodes_asked`` (how many bundles), and of the last ticks
+            ``late_s`` (how long after its moment each began) and ``took_s``.
         """
+        seen = self.seen.snapshot.models if self.seen is not None else ()
         return {
             "tick": self.tick,
             "replicas": dict(self.replicas),
             "failures": self.failures,
-            "cold_start_s": {model.model_id: model.cold_start_s for model in self.seen.snapshot.models}
-            if self.seen
-            else {},
+            "cold_start_s": {model.model_id: model.cold_start_s for model in seen},
             "node_start_s": self.starts.node_s,
             "nodes_asked": sum(count for _, count in self.nodes_asked),
             "late_s": list(self.late_s),

@@ -88,7 +88,7 @@ def test_a_killed_fitter_is_replaced(balance_cluster: Any, recorded: Callable[..
 
 def test_the_budget_is_kept(balance_cluster: Any, recorded: Callable[..., str]) -> None:
     """Learning many series anew takes no more CPU time than the share that fits have of the machine."""
-    models = [recorded() for _ in range(30)]
+    models = [recorded() for _ in range(8)]
     for model in models:
         _forecast(balance_cluster, model)
     before, began = balance_cluster.ask("prediction", "stats"), time.monotonic()
