@@ -30,6 +30,8 @@ _SIGNIFICANT = 4.0
 _WORTHWHILE = 0.2
 #: A peak this close to the highest stands for it: the multiples of a season repeat as well as it does.
 _NEAR = 0.85
+#: The peak is looked for within this part of its lag on both sides.
+_SLOPE = 0.15
 #: By how much a multiple has to beat its neighbours, and in standard errors.
 _LEAD, _LEAD_SIGNIFICANT = 0.08, 2.0
 
@@ -73,7 +75,28 @@ def _season_at(values: Array, block: int, longest: int) -> int | None:
     limit = max(_WORTHWHILE, _SIGNIFICANT * np.sqrt(block / len(values)))
     peaks = _peaks(acf, shortest, longest)
     peaks = peaks[acf[peaks] > limit]
-    return int(peaks[acf[peaks] >= _NEAR * acf[peaks].max()].min()) if peaks.size else None
+    if not peaks.size:
+        return None
+    return _sharpened(values, int(peaks[acf[peaks] >= _NEAR * acf[peaks].max()].min()), longest)
+
+
+def _sharpened(values: Array, season: int, longest: int) -> int:
+    """Return the lag near `season` that repeats best over all its multiples.
+
+    Noise puts small peaks on the slopes of a broad one.  The slow part is taken out by a running mean over a season,
+    which adds less noise than differences do, and each multiple shows an error of the length that many times enlarged.
+    """
+    near = np.arange(round(season * (1 - _SLOPE)), round(season * (1 + _SLOPE)) + 1)
+    near = near[(near >= SHORTEST) & (near <= longest)]
+    if len(near) < 2:
+        return season
+    slow = np.convolve(values, np.ones(season) / season, "valid")
+    start = season // 2
+    rest = _clipped(values[start : start + len(slow)] - slow)
+    multiples = max(1, (len(rest) * 2 // 3) // int(near.max()))
+    acf = _autocorrelation(rest, multiples * int(near.max()))
+    score = np.sum([acf[near * multiple] for multiple in range(1, multiples + 1)], axis=0)
+    return int(near[int(np.argmax(score))])
 
 
 def _longer_season(values: Array, season: int, longest: int) -> int | None:

@@ -37,6 +37,9 @@ CALLS: dict[str, list[tuple[str, tuple[Any, ...]]]] = {
     "ResourcePredictor": [("predict_resources", ("m", [{"timestamp": 1.0, "cpu": 0.5, "memory": 1024}]))],
     "LoadPredictor": [("predict_load", ()), ("predict_load", (300,))],
     "PredictionTuner": [("tune_predictions", ("m", {"values": [1.0, 3.0, 2.0] * 9, "timestamps": list(range(27))}))],
+    "UsageAnalyzer": [("record", ("m", 1_700_000_000.0)), ("analyze_usage", ("m",))],
+    "BehaviorAnalyzer": [("record", ("m", 1_700_000_000.0)), ("analyze_behavior", ("m",))],
+    "TrendDetector": [("record", ("m", 1_700_000_000.0)), ("detect_trend", ("m",))],
     "RequirementAnalyzer": [
         ("log_data_request", ("m", 100)),
         ("analyze_needs", ("m", REQUESTS)),

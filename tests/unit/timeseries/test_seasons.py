@@ -47,3 +47,11 @@ def test_one_spike_is_no_season() -> None:
     values = np.ones(300) + rng().normal(0, 0.01, 300)
     values[[100, 137]] += 50
     assert find_seasons(values) == ()
+
+
+def test_the_length_is_exact_where_noise_bends_the_peak() -> None:
+    """Two weeks of noisy ten-minute counts have a season of a day, not of a lag nearby."""
+    steps = np.arange(144 * 13)
+    for seed in range(6):
+        values = rng(seed).poisson(300 + 100 * np.sin(2 * np.pi * steps / 144)).astype(float)
+        assert find_seasons(values)[0] == 144
