@@ -92,7 +92,9 @@ def _sharpened(values: Array, season: int, longest: int) -> int:
         return season
     slow = np.convolve(values, np.ones(season) / season, "valid")
     start = season // 2
-    rest = _clipped(values[start : start + len(slow)] - slow)
+    rest = values[start : start + len(slow)] - slow
+    # Not by the median distance: most steps of a square wave are alike, up to rounding.
+    rest = np.clip(rest, *np.quantile(rest, [0.01, 0.99]))
     multiples = max(1, (len(rest) * 2 // 3) // int(near.max()))
     acf = _autocorrelation(rest, multiples * int(near.max()))
     score = np.sum([acf[near * multiple] for multiple in range(1, multiples + 1)], axis=0)

@@ -55,3 +55,5 @@ def test_the_length_is_exact_where_noise_bends_the_peak() -> None:
     for seed in range(6):
         values = rng(seed).poisson(300 + 100 * np.sin(2 * np.pi * steps / 144)).astype(float)
         assert find_seasons(values)[0] == 144
+    for day in (7, 24, 60):
+        assert find_seasons(100.0 + 50.0 * ((np.arange(day * 21) % day) > day // 3))[0] == day
