@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
+from balance.adapters.copying.buffers import Buffers
 from balance.adapters.copying.content_origin import ContentOrigin
 from balance.adapters.copying.file_copy import FileCopy
 from balance.adapters.copying.kinds import origin_at
@@ -115,7 +116,13 @@ class FsspecCopier:
         with writing(place.url):
             if place.is_folder():
                 raise InvalidValue("destination", place.url, "the place of one file; a folder is there")
-        copy = FileCopy(origin, place, piece_bytes=self._piece_bytes, parallel=self._parallel)
+        copy = FileCopy(
+            origin,
+            place,
+            piece_bytes=self._piece_bytes,
+            parallel=self._parallel,
+            buffers=Buffers(min(self._piece_bytes, max(1, int(origin.look()[0])))),
+        )
         try:
             if copy.size_bytes > self._piece_bytes:
                 with ThreadPoolExecutor(self._parallel, "copy") as pool:

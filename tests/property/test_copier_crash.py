@@ -73,7 +73,7 @@ def test_the_destination_is_always_the_old_or_the_new(old, new, crashes, block, 
 _CONTENT = st.binary(max_size=40)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     old=st.dictionaries(st.sampled_from("abc"), _CONTENT),
     new=st.dictionaries(st.sampled_from("abcd"), _CONTENT, min_size=1),

@@ -19,6 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
+from balance.adapters.copying.buffers import Buffers
 from balance.adapters.copying.kinds import part_at
 from balance.adapters.copying.old_file import OldFile
 from balance.adapters.copying.origin import Origin
@@ -56,12 +57,25 @@ class FileCopy:
         The destination.
     piece_bytes, parallel : int
         How much is read at once, and by how many threads.
-    pool : ThreadPoolExecutor, optional
-        Those threads; without them one piece follows another.
+    buffers : Buffers
+        Of at least that size.
+    syncs : bool, default True
+        Whether the part is on the disk when it is ready; else the caller sees to that, for many at once.
+
+    Notes
+    -----
+    Without `use`, one piece follows another.
     """
 
     def __init__(
-        self, origin: Origin, place: Place, *, piece_bytes: int, parallel: int, pool: ThreadPoolExecutor | None = None
+        self,
+        origin: Origin,
+        place: Place,
+        *,
+        piece_bytes: int,
+        parallel: int,
+        buffers: Buffers,
+        syncs: bool = True,
     ) -> None:
         self.origin = origin
         self.place = place
@@ -73,12 +87,13 @@ class FileCopy:
         self.digest = ""
         self._piece_bytes = piece_bytes
         self._parallel = parallel
-        self._pool = pool
+        self._pool: ThreadPoolExecutor | None = None
         self._part: Part | None = None
-        self._old = OldFile(place)
+        self._old = OldFile(place, buffers)
         self._known: dict[int, str] = {}
         self._sums: list[str] = []
-        self._free: deque[bytearray] = deque()
+        self._buffers = buffers
+        self._syncs = syncs
 
     def use(self, pool: ThreadPoolExecutor) -> None:
         """Let these threads move the pieces."""
@@ -106,7 +121,7 @@ class FileCopy:
             except _SourceEnded:
                 return self._end("conflict")
             if self._part is not None:
-                self._part.settle()
+                self._part.settle(syncs=self._syncs)
                 self._verify(self._part)
             if self.origin.look() != self.look:
                 return self._end("conflict")
@@ -118,7 +133,6 @@ class FileCopy:
         finally:
             self._old.close()
             self.origin.close()
-            self._free.clear()
 
     def commit(self) -> None:
         """Put the part in the destination's place."""
@@ -153,9 +167,13 @@ class FileCopy:
             self._begin(part_at(self.place))
 
     def _begin(self, part: Part) -> None:
-        self._part = part  # even if it can't begin: then `close` lets go of it
         heading = heading_of(self.origin.name, self.look, self._piece_bytes)
-        self._known = part.begin(heading, self.size_bytes, self._piece_bytes)
+        try:
+            self._known = part.begin(heading, self.size_bytes, self._piece_bytes)
+        except BaseException:
+            part.close()
+            raise
+        self._part = part  # only now: the threads write to it as soon as they see it
 
     def _transfer(self, progress: Progress) -> None:
         digest, done = Digest(), 0
@@ -172,14 +190,14 @@ class FileCopy:
                 self.read_bytes += len(piece.view)
                 self.changed_bytes += 0 if piece.is_old else len(piece.view)
             done += len(piece.view)
-            self._give_back(piece.view)
+            self._buffers.give_back(piece.view)
             progress(done, self.size_bytes)
         self.digest = digest.text
 
     def _fetched(self, number: int) -> _Piece:
         """Read a piece, compare it with the old destination's, and write it where a part is under way."""
         offset = number * self._piece_bytes
-        piece = _Piece(number, offset, self._buffer(min(self._piece_bytes, self.size_bytes - offset)))
+        piece = _Piece(number, offset, self._buffers.take(min(self._piece_bytes, self.size_bytes - offset)))
         part = self._part
         if part is not None and number in self._known and self._is_kept(part, piece):
             return piece
@@ -205,19 +223,19 @@ class FileCopy:
         """Write the pieces in which nothing had changed, from the old destination: the source is not read again."""
         for number in range(until):
             offset = number * self._piece_bytes
-            view = self._buffer(min(self._piece_bytes, self.size_bytes - offset))
+            view = self._buffers.take(min(self._piece_bytes, self.size_bytes - offset))
             self._old.read(offset, view)
             part.write(number, offset, view, self._sums[number], self._old.handle)
-            self._give_back(view)
+            self._buffers.give_back(view)
 
     # -- 3: verify ---------------------------------------------------------------------------------
 
     def _verify(self, part: Part) -> None:
         def is_right(number: int) -> bool:
             offset = number * self._piece_bytes
-            view = self._buffer(min(self._piece_bytes, self.size_bytes - offset))
+            view = self._buffers.take(min(self._piece_bytes, self.size_bytes - offset))
             right = part.read(number, offset, view) == len(view) and checksum(view) == self._sums[number]
-            self._give_back(view)
+            self._buffers.give_back(view)
             return right
 
         if not all([*self._windowed(is_right)]):
@@ -247,13 +265,3 @@ class FileCopy:
             for future in under_way:  # nobody may write to a part that is let go of
                 if not future.cancel():
                     future.exception()
-
-    def _buffer(self, size_bytes: int) -> memoryview:
-        try:
-            whole = self._free.pop()
-        except IndexError:
-            whole = bytearray(min(self._piece_bytes, self.size_bytes))
-        return memoryview(whole)[:size_bytes]
-
-    def _give_back(self, view: memoryview) -> None:
-        self._free.append(view.obj)  # type: ignore[arg-type]

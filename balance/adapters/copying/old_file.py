@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-
+from balance.adapters.copying.buffers import Buffers
 from balance.adapters.copying.file_origin import FileOrigin
 from balance.adapters.copying.kinds import origin_at
 from balance.adapters.copying.origin import Origin
@@ -22,12 +21,12 @@ class OldFile:
         Whether it has to be read in order.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, buffers: Buffers) -> None:
         self.size_bytes = -1
         self.in_order = False
         self._place = place
         self._origin: Origin | None = None
-        self._buffers = threading.local()
+        self._buffers = buffers
 
     @property
     def handle(self) -> int | None:
@@ -51,12 +50,11 @@ class OldFile:
         """Say whether the same bytes lie there, from any thread."""
         if self._origin is None or self.size_bytes < offset + len(piece):
             return False
-        buffer: bytearray | None = getattr(self._buffers, "buffer", None)
-        if buffer is None or len(buffer) < len(piece):
-            buffer = self._buffers.buffer = bytearray(len(piece))
-        into = memoryview(buffer)[: len(piece)]
-        # bytearrays are compared as fast as they are read; views are compared item by item
-        return self.read(offset, into) == len(piece) and _same(buffer, piece)
+        into = self._buffers.take(len(piece))
+        try:
+            return self.read(offset, into) == len(piece) and _same(into, piece)
+        finally:
+            self._buffers.give_back(into)
 
     def close(self) -> None:
         """Let go of it."""
@@ -64,8 +62,8 @@ class OldFile:
             self._origin.close()
 
 
-def _same(buffer: bytearray, piece: memoryview) -> bool:
-    whole = piece.obj
-    if isinstance(whole, bytearray) and len(whole) == len(buffer) == len(piece):
-        return whole == buffer
-    return bytes(piece) == bytes(memoryview(buffer)[: len(piece)])
+def _same(one: memoryview, other: memoryview) -> bool:
+    """Compare: bytearrays are as fast as memory; views would be compared item by item."""
+    if len(one) == len(one.obj) and len(other) == len(other.obj):  # type: ignore[arg-type]
+        return one.obj == other.obj
+    return bytes(one) == bytes(other)

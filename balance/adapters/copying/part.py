@@ -44,8 +44,8 @@ class Part(Protocol):
         """Read a piece back, from any thread."""
         ...
 
-    def settle(self) -> None:
-        """Bring all that was written to the disk."""
+    def settle(self, *, syncs: bool) -> None:
+        """Complete it and, where `syncs`, bring all that was written to the disk."""
         ...
 
     def replace(self) -> None:

@@ -78,7 +78,7 @@ class StorePart:
             into[: len(content)] = content[: len(into)]
             return min(len(content), len(into))
 
-    def settle(self) -> None:
+    def settle(self, *, syncs: bool) -> None:  # noqa: ARG002 (what a store has taken, it keeps)
         """As `Part.settle`: put the pieces together."""
         fs = self._place.fs
         with writing(self._place.url), fs.open(self._whole, "wb") as whole:

@@ -53,14 +53,16 @@ def _local(place: Place) -> Files:
         for name in names:
             if name.endswith(_OURS) and name.startswith("."):
                 continue
-            path = posixpath.join(folder, name)
-            relative = os.path.relpath(path, place.path)
-            real = os.path.realpath(path)
-            if not real.startswith(f"{place.path}/"):
-                raise AccessRefused(f"{path} leads out of {place.url}, to {real}", path=path)
-            seen = os.stat(real)  # noqa: PTH116
+            path = real = f"{folder}/{name}"
+            seen = os.lstat(path)
+            if stat.S_ISLNK(seen.st_mode):
+                real = os.path.realpath(path)
+                if not real.startswith(f"{place.path}/"):
+                    raise AccessRefused(f"{path} leads out of {place.url}, to {real}", path=path)
+                seen = os.stat(real)  # noqa: PTH116
             if not stat.S_ISREG(seen.st_mode):
                 raise AccessRefused(f"{path} is no regular file", path=path)
+            relative = path[len(place.path) + 1 :]
             below = place.below(relative)
             found[relative] = Place(below.fs, real, below.url, below.protocol), look_of(seen)
             if len(found) > FILES_MAX:
@@ -82,15 +84,22 @@ def _remote(place: Place) -> Files:
     return found
 
 
-def inside(root: Place, relative: str) -> Place:
-    """Return the place of a file below a destination; `AccessRefused` if links there lead out of it."""
-    below = root.below(relative)
-    if not root.is_local:
-        return below
-    real = os.path.realpath(below.path)
-    if not real.startswith(f"{root.path}/"):
-        raise AccessRefused(f"{below.url} leads out of {root.url}, to {real}", path=below.path)
-    return Place(below.fs, real, below.url, below.protocol)
+def places_below(root: Place, files: Files) -> dict[str, Place]:
+    """Return the places of these files below a destination; `AccessRefused` if links there lead out of it."""
+    found, folders = {}, {}
+    for relative in files:
+        below = root.below(relative)
+        if root.is_local:
+            folder, name = posixpath.split(below.path)
+            if folder not in folders:
+                folders[folder] = os.path.realpath(folder)
+            path = f"{folders[folder]}/{name}"
+            real = os.path.realpath(path) if os.path.islink(path) else path  # noqa: PTH114
+            if not real.startswith(f"{root.path}/"):
+                raise AccessRefused(f"{below.url} leads out of {root.url}, to {real}", path=below.path)
+            below = Place(below.fs, real, below.url, below.protocol)
+        found[relative] = below
+    return found
 
 
 def _raise(error: OSError) -> None:

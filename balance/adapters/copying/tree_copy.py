@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from balance.adapters.copying.buffers import Buffers
 from balance.adapters.copying.file_copy import FileCopy
 from balance.adapters.copying.kinds import origin_at
-from balance.adapters.copying.local_part import sync_folder
+from balance.adapters.copying.local_part import sync_disk, sync_folder
 from balance.adapters.copying.part import writing
 from balance.adapters.copying.place import Place
-from balance.adapters.copying.tree import Files, files_below, inside
+from balance.adapters.copying.tree import Files, files_below, places_below
 from balance.core.coordinator.ports import CopyReport, Progress
 from balance.digests import Digest
 from balance.errors import AccessRefused, StorageError
@@ -40,13 +41,14 @@ class TreeCopy:
         self._piece_bytes = piece_bytes
         self._parallel = parallel
         self._pool = pool
+        self._buffers = Buffers(piece_bytes)
         self._copies: list[tuple[str, FileCopy]] = []
 
     def run(self, progress: Progress) -> CopyReport:
         """Copy; raises as `FsspecCopier.copy`."""
         found = files_below(self._source)
         total = sum(int(look[0]) for _place, look in found.values())
-        targets = {relative: inside(self._destination, relative) for relative in found}
+        targets = places_below(self._destination, found)
         _check_distinct(targets)
         try:
             self._prepare(found, targets, _Added(progress, total))
@@ -93,7 +95,14 @@ class TreeCopy:
                     future.exception()
 
     def _new(self, source: Place, target: Place, relative: str) -> FileCopy:
-        copy = FileCopy(origin_at(source), target, piece_bytes=self._piece_bytes, parallel=self._parallel)
+        copy = FileCopy(
+            origin_at(source),
+            target,
+            piece_bytes=self._piece_bytes,
+            parallel=self._parallel,
+            buffers=self._buffers,
+            syncs=False,
+        )
         self._copies.append((relative, copy))
         return copy
 
@@ -103,10 +112,15 @@ class TreeCopy:
         return {relative: look for relative, (_place, look) in files_below(self._source).items()} != looks
 
     def _commit(self) -> None:
+        """Bring all parts to the disk, then put them in place, then bring their names to the disk."""
+        changed = [copy for _relative, copy in self._copies if copy.status == "copied"]
+        if changed and self._destination.is_local:
+            with writing(self._destination.url):
+                sync_disk(self._destination.path)
         folders = set()
-        for _relative, copy in self._copies:
+        for copy in changed:
             copy.commit()
-            if copy.status == "copied" and copy.place.is_local:
+            if copy.place.is_local:
                 folders.add(copy.place.folder)
         with writing(self._destination.url):
             for folder in sorted(folders):

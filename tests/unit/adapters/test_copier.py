@@ -119,21 +119,22 @@ from balance.adapters.copier import FsspecCopier
 def read_bytes():
     return int(open("/proc/self/io").read().split()[1])
 
-def hang(done, total):
-    if done >= total // 2:
-        print(read_bytes() - before, flush=True)
+def tell(done, total):
+    if done == total // 2:
+        print(before, flush=True)
+    if done >= total * 3 // 4:
         sys.stdin.read()
 
 copier = FsspecCopier(block_bytes=4 * 2**20, parallel=4)
 before = read_bytes()
-copier.copy(sys.argv[1], sys.argv[2], hang)
+copier.copy(sys.argv[1], sys.argv[2], tell)
 """
 
 
 def test_after_a_kill_at_most_one_block_is_copied_again(tmp_path):
-    """A real process, killed half-way, with four pieces under way: the next run reads the rest, and a block at most.
+    """A real process, killed half-way with pieces under way: what both runs read is the source, and a block at most.
 
-    What the first one had read from its source is what the kernel counted.
+    What the first one had read is what the kernel counted; a few KiB of it are Python's own.
     """
     source, target = tmp_path / "source", tmp_path / "target"
     size, block = 32 * 2**20, 4 * 2**20
@@ -142,18 +143,19 @@ def test_after_a_kill_at_most_one_block_is_copied_again(tmp_path):
     with subprocess.Popen(
         [sys.executable, "-c", _COPY_AND_HANG, str(source), str(target)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as child:
-        child.stdout.readline()
-        read_before = int(Path(f"/proc/{child.pid}/io").read_text().split()[1])
+        before = int(child.stdout.readline())
+        child.send_signal(signal.SIGSTOP)  # as it is now
+        while Path(f"/proc/{child.pid}/stat").read_text().rsplit(") ", 1)[1][0] != "T":
+            os.sched_yield()
+        read = int(Path(f"/proc/{child.pid}/io").read_text().split()[1]) - before
         child.kill()
     assert child.returncode == -signal.SIGKILL
     assert target.read_bytes() == b"old"
-    noted = (tmp_path / ".target.balance-blocks").read_bytes().count(b"\n") - 1
-    assert noted * block // 4 >= size // 2
     report = FsspecCopier(block_bytes=block, parallel=4).copy(str(source), str(target))
     assert report.status == "copied"
-    assert report.copied_bytes == size - noted * block // 4
+    assert report.copied_bytes <= size // 2
+    assert size <= read + report.copied_bytes <= size + block + 2**16
     assert target.read_bytes() == source.read_bytes()
-    assert size // 2 <= read_before  # it had really been under way
     assert left(tmp_path) == ["source", "target"]
 
 
