@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Optional
 
@@ -61,11 +61,13 @@ def look_ahead(model: ModelState, memory: ModelMemory, policy: PlanPolicy, at: f
     learnt upper bound of the arrivals in it, and never below the rate of late: a forecast may add capacity
     ahead of time but not take away what is being used.
     """
+    if policy.lead == "reactive":
+        model = replace(model, forecast=None)
     wager = _wager(model, memory, policy, at)
     span = wager.end - wager.start
     recent_per_s = wager.reactive.centre / span
     believed, source = wager.reactive, "reactive"
-    if wager.forecast is not None and memory.mode == "forecast":
+    if wager.forecast is not None and (policy.lead == "forecast" or memory.mode == "forecast"):
         believed, source = wager.forecast, "forecast"
     rate_per_s = max(recent_per_s, believed.bound / span)
     backlog_per_s = model.queued / model.objective_s

@@ -108,7 +108,8 @@ def _parallelism(
     allowed = {}
     for model in models:
         own = granted[model.model_id]
-        most = max(1, min(policy.max_replicas, own + fits(model.demand, left, policy.max_replicas)))
+        spare = fits(model.demand, left, policy.max_replicas) if policy.lend else 0
+        most = max(1, min(policy.max_replicas, own + spare))
         close = max(own, 0.75 * most) <= model.parallelism <= most
         allowed[model.model_id] = model.parallelism if close else most
     return allowed

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from balance.errors import InvalidValue
 from balance.planning.record import Record
 from balance.types import check_number
+
+LEADS = ("auto", "forecast", "reactive")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,11 @@ class PlanPolicy(Record):
         Measured use of a host's memory above which nothing grows and nothing is fetched ahead.
     batch_share : float
         Share of the objective that waiting for a batch to fill may take.
+    lead : str
+        What capacity is made for: ``auto`` (the forecast while it pays, else the reactive rule), ``forecast`` or
+        ``reactive`` whatever was learnt.
+    lend : bool
+        Whether a model may run beyond what it has reserved, on cores that nobody claims.
     """
 
     coverage: float = 0.9
@@ -66,8 +74,12 @@ class PlanPolicy(Record):
     max_prefetches: int = 8
     memory_ceiling: float = 0.92
     batch_share: float = 0.1
+    lead: str = "auto"
+    lend: bool = True
 
     def __post_init__(self) -> None:
+        if self.lead not in LEADS:
+            raise InvalidValue("lead", self.lead, "one of " + ", ".join(LEADS))
         for name in ("coverage", "on_time", "max_utilisation"):
             check_number(name, getattr(self, name), minimum=0.01, maximum=0.999)
         for name in ("reservable", "memory_ceiling", "batch_share"):

@@ -288,3 +288,23 @@ def test_a_model_twice_is_refused(model):
 def test_calibration_is_fresh_by_default():
     """A model that nobody has learnt about starts trusting its forecast, with the normal margin."""
     assert Memory().of("new") == ModelMemory("new", forecast=Calibration(), reactive=Calibration())
+
+
+def test_who_leads_can_be_fixed(seen, model):
+    """``reactive`` leaves the forecast out, an expected load included; ``forecast`` keeps a demoted one in the lead."""
+    coming = DemandForecast(600.0, 10.0, (30.0,) * 6, (40.0,) * 6, (50.0,) * 6)
+    silent = seen(model(rate=0.0, forecast=coming))
+    by = {lead: decide(silent, policy=PlanPolicy(lead=lead)).decisions[0].outlook for lead in ("auto", "reactive")}
+    assert by["auto"].needed > 0 and (by["reactive"].needed, by["reactive"].source) == (0, "reactive")
+    demoted = Memory(models=(ModelMemory("whisper", mode="reactive"),))
+    assert decide(silent, demoted).decisions[0].outlook.source == "reactive"
+    assert decide(silent, demoted, PlanPolicy(lead="forecast")).decisions[0].outlook.source == "forecast"
+    with pytest.raises(InvalidValue, match="lead"):
+        PlanPolicy(lead="oracle")
+
+
+def test_without_lending_a_model_runs_on_what_it_has(seen, model):
+    """What nobody claims is lent to whoever has work, unless that is switched off."""
+    lent, own = (decide(seen(model()), policy=PlanPolicy(lend=lend)).decisions[0] for lend in (True, False))
+    assert lent.parallelism > lent.granted
+    assert own.parallelism == own.granted
