@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import json
 from collections import deque
-from dataclasses import fields, replace
 from typing import Any, ClassVar
 
 from ray.autoscaler.sdk import request_resources
@@ -22,11 +21,11 @@ from actors.starts import Starts
 from balance import planning
 from balance.adapters.ray_places import bundle
 from balance.clock import iso
-from balance.errors import InvalidValue
 from balance.planning import (
     Memory,
     Plan,
     PlanPolicy,
+    ScalingPolicy,
     Situation,
     Snapshot,
 )
@@ -57,14 +56,14 @@ class BalancerActor(Shell):
         super().__init__(settings)
         tick_s = self.settings.tick_s
         self.step_s = max(1.0, round(tick_s / 5))
-        usual = PlanPolicy(settle_s=SETTLE_TICKS * tick_s, min_window_s=max(2.0, tick_s / 2))
+        usual = PlanPolicy(scaling_policy(tick_s))
         known = self.store.get(MEMORY, "memory")
         self.memory = Memory.from_dict(known) if known else Memory()
         kept = self.store.get(MEMORY, "tick") or {}
         self.tick = int(kept.get("tick", 0))
         self.scaled: set[str] = set(kept.get("scaled", ()))
         self.starts = Starts.from_dict(kept.get("starts", {}))
-        self.policy = replace(usual, **kept.get("policy", {}))
+        self.policy = usual.changed(**kept.get("policy", {}))
         self.changes: dict[str, Any] = dict(kept.get("policy", {}))
         self.nodes_asked = tuple((Resources.from_dict(each), int(n)) for each, n in kept.get("nodes_asked", ()))
         self.last: Plan | None = None
@@ -256,7 +255,8 @@ class BalancerActor(Shell):
         Parameters
         ----------
         **changes
-            Fields of `balance.planning.PlanPolicy`, such as ``coverage=0.95`` or ``lead="reactive"``.
+            Settings of `balance.planning.PlanPolicy` or its `ScalingPolicy`, such as ``coverage=0.95`` or
+            ``lead="reactive"``.
 
         Returns
         -------
@@ -268,10 +268,7 @@ class BalancerActor(Shell):
         InvalidValue
             There is no such field, or the value is not possible; nothing is changed.
         """
-        known = {each.name for each in fields(PlanPolicy)}
-        if strange := sorted(changes.keys() - known):
-            raise InvalidValue("policy", strange[0], "a field of PlanPolicy: " + ", ".join(sorted(known)))
-        self.policy = replace(self.policy, **changes)
+        self.policy = self.policy.changed(**changes)
         self.changes.update(changes)
         kept = self._kept()
         await self.commit(lambda tx: tx.put(MEMORY, "tick", kept))
@@ -298,3 +295,14 @@ class BalancerActor(Shell):
             "late_s": list(self.late_s),
             "took_s": list(self.took_s),
         }
+
+
+def scaling_policy(tick_s: float) -> ScalingPolicy:
+    """Return how the loop scales: as its ticks are, since nothing can be decided between two of them.
+
+    Examples
+    --------
+    >>> scaling_policy(10.0).window_s
+    40.0
+    """
+    return ScalingPolicy(bin_s=tick_s, window_s=4 * tick_s, drain_s=4 * tick_s, settle_s=SETTLE_TICKS * tick_s)

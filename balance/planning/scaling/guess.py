@@ -99,20 +99,20 @@ class Expectations(Record):
     naive: Margin = field(default_factory=Margin)
     pending: Tuple[Guess, ...] = ()
 
-    def after(self, rate: float, seen: Observation, policy: ScalingPolicy) -> Expectations:
-        """Return what is expected after a bin with that rate."""
+    def after(self, rate: float, end: float, seen: Observation, policy: ScalingPolicy) -> Expectations:
+        """Return what is expected after a bin with that rate, which ended at `end`."""
         season_bins = max(1, round(policy.season_s / policy.bin_s))
         rates = self.rates.after(rate, season_bins)
         known = Expectations(rates, self.centre, self.scale, self.overs, self.led, self.naive, self.pending)
         if rates.count % LEARN_EVERY == 0:
             known = known._learnt(policy)
-        guess = known.guess(seen, policy)
+        guess = known.guess(end, seen, policy)
         return Expectations(
             rates, known.centre, known.scale, known.overs, known.led, known.naive, (*known.pending, guess)
         )
 
-    def guess(self, seen: Observation, policy: ScalingPolicy) -> Guess:
-        """Return what is expected of the window at the horizon, as things are now."""
+    def guess(self, at: float, seen: Observation, policy: ScalingPolicy) -> Guess:
+        """Return what is expected of the window at the horizon, seen from a moment."""
         rates = self.rates
         means = rates.means()
         level = float(means[_LEVEL])
@@ -123,7 +123,7 @@ class Expectations(Record):
         moves = np.empty(_MOVES + 2)
         moves[:_MOVES] = means[:-1] - means[1:]
         moves[_MOVES] = _seasonal_growth(rates, level, lead_bins + span_bins / 2, season_bins)
-        foretold = _foretold(seen.forecast, seen.at, seen.cold_start_s, span_bins * policy.bin_s)
+        foretold = _foretold(seen.forecast, at, seen.cold_start_s, span_bins * policy.bin_s)
         moves[_MOVES + 1] = foretold[0] - level if foretold else 0.0
         moves /= usual
         rises = np.empty(len(SCALE_PRIOR))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from balance.errors import InvalidValue
 from balance.planning.record import Record
 from balance.types import check_int, check_number
+
+LEADS = ("auto", "forecast", "reactive")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +33,9 @@ class ScalingPolicy(Record):
         A backlog is to be gone after so long, at least within the objective.
     settle_s : float
         A need has to stay lower for so long before anything is given back.
-    guarded : bool
-        Whether the guard may fall back to the reactive rule; without it the forecast always leads.
+    lead : str
+        What capacity is made for: ``auto`` (the forecast while it pays, else the reactive rule), ``forecast`` or
+        ``reactive`` whatever the guard says.
     patience : float
         By how many windows of wholly missed objective (or the cost of as much) the forecast has to fall behind
         before the reactive rule takes over, and to get ahead before it leads again.
@@ -46,12 +50,14 @@ class ScalingPolicy(Record):
     season_s: float = 86_400.0
     drain_s: float = 60.0
     settle_s: float = 60.0
-    guarded: bool = True
+    lead: str = "auto"
     patience: float = 5.0
     min_replicas: int = 0
     max_replicas: int = 1000
 
     def __post_init__(self) -> None:
+        if self.lead not in LEADS:
+            raise InvalidValue("lead", self.lead, "one of " + ", ".join(LEADS))
         for name in ("coverage", "on_time"):
             check_number(name, getattr(self, name), minimum=0.01, maximum=0.9999)
         for name in ("bin_s", "window_s", "season_s", "drain_s", "patience"):
@@ -64,3 +70,7 @@ class ScalingPolicy(Record):
     def price(self) -> float:
         """What a missed replica-second of work costs, in idle replica-seconds."""
         return self.coverage / (1.0 - self.coverage)
+
+
+#: The policy where none is given.
+USUAL_SCALING = ScalingPolicy()

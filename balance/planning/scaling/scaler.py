@@ -54,14 +54,16 @@ def scale(seen: Observation, state: ScalerState, policy: ScalingPolicy) -> tuple
     >>> decision.replicas, decision.floor, decision.source, scale(seen, state, ScalingPolicy())[0] == decision
     (3, 3, 'reactive', True)
     """
-    if state.decided_at == seen.at and state.decision is not None:
-        return state.decision, state
     state = _counted(seen, state, policy)
     fleet = state.fleet.seen(seen.ready, seen.starting, seen.at, seen.cold_start_s)
     decision = _decide(seen, state, fleet, policy)
     need = Need(seen.at, decision.needed)
-    kept = [old for old in state.needs if seen.at - old.at < policy.settle_s and old.replicas > need.replicas]
-    return decision, replace(state, fleet=fleet, needs=(*kept, need), decided_at=seen.at, decision=decision)
+    kept = [
+        old
+        for old in state.needs
+        if old.at < seen.at and seen.at - old.at < policy.settle_s and old.replicas > need.replicas
+    ]
+    return decision, replace(state, fleet=fleet, needs=(*kept, need))
 
 
 def _counted(seen: Observation, state: ScalerState, policy: ScalingPolicy) -> ScalerState:
@@ -79,7 +81,7 @@ def _counted(seen: Observation, state: ScalerState, policy: ScalingPolicy) -> Sc
             rate = seen.arrived(max(start, seen.since), end) / known
         else:  # nobody counted: as before
             rate = expects.rates.recent[-1] if expects.rates.recent else 0.0
-        expects = expects.after(rate, seen, policy)
+        expects = expects.after(rate, end, seen, policy)
         guard = _guarded(guard, expects, end, seen, policy)
         start = end
     return replace(state, counted_until=start, expects=expects, guard=guard)
@@ -168,13 +170,16 @@ def _outlooks(guess: Guess, expects: Expectations, recent: float, policy: Scalin
 
 def _decide(seen: Observation, state: ScalerState, fleet: Fleet, policy: ScalingPolicy) -> ScalingDecision:
     expects = state.expects
+    if policy.lead == "reactive":
+        seen = replace(seen, forecast=None)
     if not expects.pending:  # not even one bin: as far as the counts go
         known = seen.recent_per_s(policy.bin_s)
-        expects = expects.after(known, seen, policy)
-    guess = expects.pending[-1] if seen.forecast is None else expects.guess(seen, policy)
+        expects = expects.after(known, seen.at, seen, policy)
+    guess = expects.pending[-1] if seen.forecast is None else expects.guess(seen.at, seen, policy)
+    guess = _as_seen(guess, seen, state, policy)
     recent = seen.recent_per_s(policy.window_s)
     informed = bool(expects.centre.squares) or guess.moves[-1] != 0.0
-    leads = informed and not (policy.guarded and state.guard.mode == "reactive")
+    leads = informed and (state.guard.mode if policy.lead == "auto" else policy.lead) == "forecast"
     outlook = _outlooks(guess, expects, recent, policy)[0 if leads else 1]
     source = "forecast" if leads else "reactive"
     waiting = seen.queued
@@ -186,7 +191,7 @@ def _decide(seen: Observation, state: ScalerState, fleet: Fleet, policy: Scaling
         needed, floor, waiting = _needs(_Line(fleet, seen.queued, seen.at), outlook, seen, policy)
         needed = max(1, needed)
     needed = min(policy.max_replicas, max(policy.min_replicas, needed))
-    settling = [need.replicas for need in state.needs if seen.at - need.at < policy.settle_s]
+    settling = [need.replicas for need in state.needs if need.at < seen.at and seen.at - need.at < policy.settle_s]
     rate, backlog = max(outlook.bound, recent), waiting / _drain_s(seen, policy)
     return ScalingDecision(
         replicas=min(policy.max_replicas, max([needed, *settling])),
@@ -199,6 +204,28 @@ def _decide(seen: Observation, state: ScalerState, fleet: Fleet, policy: Scaling
         load=(rate + backlog) * (seen.service_s or 0.0),
         centre_per_s=outlook.centre,
         horizon_s=seen.cold_start_s,
+    )
+
+
+def _as_seen(guess: Guess, seen: Observation, state: ScalerState, policy: ScalingPolicy) -> Guess:
+    """Return the guess at the level that the observation shows for the bins that were counted.
+
+    They differ where somebody asks what would be if demand were another (`planning.suppose`).
+    """
+    end = state.counted_until
+    if end is None or guess.level <= 0 or seen.since > end - policy.bin_s + 1e-6 or not state.expects.rates.recent:
+        return guess
+    counted = state.expects.rates.recent[-1]
+    shown = seen.arrived(end - policy.bin_s, end) / policy.bin_s
+    if counted <= 0 or abs(shown / counted - 1.0) < 1e-6:
+        return guess
+    factor = shown / counted
+    return replace(
+        guess,
+        level=guess.level * factor,
+        centre=guess.centre * factor,
+        scale=guess.scale * factor,
+        naive_scale=guess.naive_scale * factor,
     )
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Optional, Tuple
 
 from balance.planning.record import Record
-from balance.planning.scaling.decision import ScalingDecision
 from balance.planning.scaling.fleet import Fleet
 from balance.planning.scaling.guard import Guard
 from balance.planning.scaling.guess import Expectations
@@ -36,10 +35,6 @@ class ScalerState(Record):
         The replicas as last seen, with when those on their way should answer.
     needs : tuple of Need
         Recent needs, falling: the first is the largest that still counts.
-    decided_at : float, optional
-        When `decision` was made.
-    decision : ScalingDecision, optional
-        The last one.
 
     Examples
     --------
@@ -52,5 +47,7 @@ class ScalerState(Record):
     guard: Guard = field(default_factory=Guard)
     fleet: Fleet = field(default_factory=Fleet)
     needs: Tuple[Need, ...] = ()
-    decided_at: Optional[float] = None
-    decision: Optional[ScalingDecision] = None
+
+
+#: What is known before the first observation.
+FRESH = ScalerState()
