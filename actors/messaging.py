@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -18,6 +19,8 @@ from balance.messaging import (
 from balance.messaging.brokers import open_broker, release_broker
 from balance.services import DataService, MessagingService, ModelService
 
+COLLECTION = "messaging"
+
 
 class MessagingActor(Shell):
     """The broker for every process of the cluster, and the messaging service for clients.
@@ -30,7 +33,7 @@ class MessagingActor(Shell):
 
     def __init__(self, settings: dict[str, Any]) -> None:
         super().__init__(settings)
-        self.broker = open_broker(self.settings.log_url(), clock=self.clock)
+        self.broker = open_broker(self.settings.log_url(), clock=self.clock, name=self._own_name())
         self.membership = Membership(self.broker)
         self.letters = DeadLetters(self.broker)
         self.kafka = KafkaService(broker=self.broker, clock=self.clock)
@@ -39,6 +42,15 @@ class MessagingActor(Shell):
             data_service=data, model_service=ModelService(data_service=data, clock=self.clock), clock=self.clock
         )
         self.spawn(self._serve())
+
+    def _own_name(self) -> str:
+        """Return what no other Balance on the same brokers is called: whose transactions these are."""
+        known = self.store.get(COLLECTION, "name")
+        if known is None:
+            known = {"name": f"messaging-{uuid.uuid4().hex}"}
+            with self.store.transaction(self.fence) as tx:
+                tx.put(COLLECTION, "name", known)
+        return str(known["name"])
 
     async def _serve(self) -> None:
         await self.insist(self.service.initialize)  # Kafka may come up after us
@@ -110,9 +122,11 @@ class MessagingActor(Shell):
         """As `Broker.poll`; `reader` is who polls, and its epoch (see `Membership`)."""
         return await self.membership.poll(*reader, topic, group, member, **how)
 
-    async def broker_commit(self, topic: str, group: str, member: str, offsets: dict[int, int]) -> list[int]:
-        """As `Broker.commit`."""
-        return await self.broker.commit(topic, group, member, offsets)
+    async def broker_commit(
+        self, topic: str, group: str, member: str, offsets: dict[int, int], **how: Any
+    ) -> list[int]:
+        """As `Broker.commit`; made again by Ray after this actor died, it is refused: its member has to join first."""
+        return await self.broker.commit(topic, group, member, offsets, **how)
 
     async def broker_leave(self, reader: tuple[str, int], topic: str, group: str, member: str) -> None:
         """As `Broker.leave`."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from balance.messaging import Outgoing, Polled
+from balance.messaging import Outgoing, Polled, Send
+from balance.messaging.progress import Ranges
 
 
 class ActorBroker:
@@ -78,9 +79,24 @@ class ActorBroker:
             ),
         )
 
-    async def commit(self, topic: str, group: str, member: str, offsets: Mapping[int, int]) -> list[int]:
-        """Commit a group's offsets; return the partitions that were refused."""
-        return cast(list[int], await self._handle.broker_commit.remote(topic, group, member, dict(offsets)))
+    async def commit(
+        self,
+        topic: str,
+        group: str,
+        member: str,
+        offsets: Mapping[int, int],
+        *,
+        beyond: Mapping[int, Ranges] | None = None,
+        sends: Sequence[Send] = (),
+        generation: int | None = None,
+    ) -> list[int]:
+        """Commit a group's offsets, and what goes with them; return the partitions that were refused."""
+        return cast(
+            list[int],
+            await self._handle.broker_commit.remote(
+                topic, group, member, dict(offsets), beyond=beyond, sends=list(sends), generation=generation
+            ),
+        )
 
     async def leave(self, topic: str, group: str, member: str) -> None:
         """Leave a group."""

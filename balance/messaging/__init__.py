@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from balance.messaging.broker import Broker, Outgoing, Polled, Record
+from balance.messaging.broker import Broker, Outgoing, Polled, Record, Send
 from balance.messaging.dead_letters import DeadLetters
 from balance.messaging.delivery import Counters, DeliveryPolicy, Message
 from balance.messaging.enums import DataSource, DataType, OperationType, Priority, RequestSource
@@ -53,6 +53,7 @@ __all__ = [
     "Priority",
     "Record",
     "RequestSource",
+    "Send",
     "TopicManager",
     "TopicSettings",
     "create_data_request",

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from balance.errors import InvalidValue
+from balance.messaging.progress import Ranges
 
 #: The largest record that a broker takes: a message at its limit, wrapped as a dead letter, still fits.
 MAX_RECORD_BYTES = 4 * 2**20
@@ -59,6 +60,13 @@ class Outgoing(NamedTuple):
     headers: dict[str, str]
 
 
+class Send(NamedTuple):
+    """One message to append to a topic, together with a commit."""
+
+    topic: str
+    record: Outgoing
+
+
 def check_record(record: Outgoing) -> None:
     """Raise `InvalidValue` if a record is larger than a broker takes."""
     key, value, headers = record
@@ -81,11 +89,14 @@ class Polled:
         The partitions that the member owns, each with the offset that the group has committed.
     records : list of Record
         In order within each partition.
+    beyond : dict of int to ranges
+        Of these partitions, the offsets beyond the committed one that are handled as well; none where it is left out.
     """
 
     generation: int
     assigned: dict[int, int]
     records: list[Record] = field(default_factory=list)
+    beyond: dict[int, Ranges] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -145,13 +156,41 @@ class Broker(Protocol):
         """
         ...
 
-    async def commit(self, topic: str, group: str, member: str, offsets: Mapping[int, int]) -> list[int]:
-        """Record that `group` has handled everything before these offsets.
+    async def commit(
+        self,
+        topic: str,
+        group: str,
+        member: str,
+        offsets: Mapping[int, int],
+        *,
+        beyond: Mapping[int, Ranges] | None = None,
+        sends: Sequence[Send] = (),
+        generation: int | None = None,
+    ) -> list[int]:
+        """Record that `group` has handled everything before these offsets, and append `sends` with it.
+
+        All of it or nothing: a consumer that takes what it makes of a message to other topics, and commits in the same
+        call, has done both once, wherever it dies.  Readers see such messages when they are certain.
+
+        Parameters
+        ----------
+        beyond : mapping of int to ranges, optional
+            What is handled beyond the offsets; it replaces what was said before of these partitions.
+        sends : sequence of Send
+            What to append.
+        generation : int, optional
+            The last that the member has heard of: if partitions have moved since, nothing is taken.
 
         Returns
         -------
         list of int
             The partitions that were refused because `member` does not own them (any more); empty when all is well.
+            With `sends` nothing is taken where any is refused.
+
+        Raises
+        ------
+        StorageError
+            Whether it was taken is not known; a poll with generation 0 tells.
         """
         ...
 

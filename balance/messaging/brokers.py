@@ -18,7 +18,7 @@ _lock = threading.Lock()
 _open: dict[str, tuple[Broker, int]] = {}
 
 
-def open_broker(url: str, *, clock: Clock | None = None) -> Broker:
+def open_broker(url: str, *, clock: Clock | None = None, name: str = "") -> Broker:
     """Return the broker behind `url`; hand it back with `release_broker`.
 
     Parameters
@@ -28,6 +28,8 @@ def open_broker(url: str, *, clock: Clock | None = None) -> Broker:
         `balance.messaging.kafka.options`).
     clock : Clock, optional
         For a broker that is not open yet.
+    name : str, optional
+        For Kafka: who takes over the transactions of a former process of this name; see `KafkaBroker`.
 
     Raises
     ------
@@ -39,7 +41,7 @@ def open_broker(url: str, *, clock: Clock | None = None) -> Broker:
     with _lock:
         broker, users = _open.get(url, (None, 0))
         if broker is None:
-            broker = _made(url, clock)
+            broker = _made(url, clock, name)
         _open[url] = (broker, users + 1)
         return broker
 
@@ -57,7 +59,7 @@ async def release_broker(broker: Broker) -> None:
     await broker.close()
 
 
-def _made(url: str, clock: Clock | None) -> Broker:
+def _made(url: str, clock: Clock | None, name: str) -> Broker:
     parts = urlsplit(url)
     if parts.scheme == "kafka":
         try:
@@ -66,7 +68,7 @@ def _made(url: str, clock: Clock | None) -> Broker:
             raise ConfigurationError(
                 f"Kafka needs a client that is not installed ({error.name}): pip install 'balance[kafka]'"
             ) from None
-        return KafkaBroker(url, clock=clock)
+        return KafkaBroker(url, clock=clock, name=name)
     if parts.scheme == "embedded" and parts.path:
         return EmbeddedLog(unquote(parts.path), clock=clock)
     # Of a wrong URL only the scheme is repeated: the rest may hold a password.

@@ -8,13 +8,13 @@ from __future__ import annotations
 import base64
 import json
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from balance.clock import iso
 from balance.errors import BalanceError, InvalidValue, MessageRejected
-from balance.messaging.broker import Record
+from balance.messaging.broker import Record, Send
 from balance.types import check_int, check_number
 
 #: The largest message that is sent or handed to a handler.
@@ -133,7 +133,8 @@ class Message:
     is_last_attempt: bool = False
 
 
-Handler = Callable[[Message], Awaitable[None]]
+#: Handles a message; what it returns is sent with the commit, as one.
+Handler = Callable[[Message], Awaitable["Sequence[Send] | None"]]
 
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))

@@ -21,6 +21,8 @@ class ConsumerGroup:
         How many partitions the topic has.
     session_s : float
         After this many seconds of silence a member is out.
+    generation : int, default 0
+        Where their count begins.
 
     Examples
     --------
@@ -34,12 +36,12 @@ class ConsumerGroup:
     [0, 1, 2]
     """
 
-    def __init__(self, partitions: int, session_s: float) -> None:
+    def __init__(self, partitions: int, session_s: float, *, generation: int = 0) -> None:
         self._partitions = partitions
         self._session_s = session_s
         self._seen_at: dict[str, float] = {}
         self._owner: dict[int, str] = {}
-        self.generation = 0
+        self.generation = generation
 
     @property
     def members(self) -> list[str]:

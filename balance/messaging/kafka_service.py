@@ -17,7 +17,7 @@ from balance.clock import Clock
 from balance.config import Settings
 from balance.defaults import default
 from balance.errors import BalanceError, Conflict, InvalidValue, NotReady, UnknownId
-from balance.messaging.broker import Broker, Outgoing, Record
+from balance.messaging.broker import Broker, Outgoing, Record, Send
 from balance.messaging.brokers import open_broker, release_broker
 from balance.messaging.delivery import (
     Counters,
@@ -185,6 +185,17 @@ class KafkaService:
         self.counters.sent += 1
         return {"status": "sent", "topic": topic, "partition": partition, "offset": offset}
 
+    @staticmethod
+    def sending(topic: str, message: dict[str, Any] | BaseModel, key: str | None = None) -> Send:
+        """Return a message for a handler to return: sent with the commit of what it handles; raises as `send_message`.
+
+        Examples
+        --------
+        >>> KafkaService.sending("answers", {"n": 1}).record.value
+        b'{"n":1}'
+        """
+        return Send(check_topic(topic), _outgoing(message, key, None))
+
     async def send_batch(
         self,
         topic: str,
@@ -220,8 +231,9 @@ class KafkaService:
         group : str
             Members of one group share the messages; each group gets all of them.
         handler : async callable
-            Gets a `Message`.  Returning means handled.  Raising `MessageRejected` sends it to the dead-letter topic
-            at once, anything else is tried again as the policy says.
+            Gets a `Message`.  Returning means handled; what it returns (a list of `sending`) is sent together with the
+            commit, as one: whoever answers that way has answered once, wherever it dies.  Raising `MessageRejected`
+            sends it to the dead-letter topic at once, anything else is tried again as the policy says.
         policy : DeliveryPolicy, optional
             Attempts, waits, time limit, concurrency.
 

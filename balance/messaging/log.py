@@ -3,7 +3,7 @@
 Topics are split into partitions, partitions into segment files (`partition`, `segment`, `framing`).  One thread does
 all writing, many appends to a sync (`writer`); reads go straight to the files.  Consumer groups (`groups`) live in
 memory, what they committed is durable (`offsets`): after a crash every acknowledged record is there, and what was not
-committed is delivered again.
+committed is delivered again.  What is sent with a commit is there if the commit is.
 
 What it does *not* do: replicate, or be opened by two processes.  Other processes reach it through the messaging actor;
 a second opener gets an error that names the first.
@@ -15,52 +15,29 @@ import asyncio
 import fcntl
 import json
 import os
-import zlib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from balance.clock import Clock, SystemClock
 from balance.errors import InvalidValue, StorageError, UnknownId
-from balance.messaging import framing
-from balance.messaging.bell import Bell
-from balance.messaging.broker import Outgoing, Polled, Record, check_record
+from balance.messaging.broker import Outgoing, Polled, Send
 from balance.messaging.groups import ConsumerGroup
+from balance.messaging.log_topic import LogTopic, batches, by_partition, read
 from balance.messaging.offsets import OffsetBook
 from balance.messaging.partition import SEGMENT_BYTES, Body, PartitionLog, write_file_durably
+from balance.messaging.progress import Ranges
 from balance.messaging.topics import check_topic
-from balance.messaging.writer import Append, Call, LogWriter
+from balance.messaging.writer import Append, Call, LogWriter, Together
 from balance.types import check_id, check_int, check_number
 
 MAX_PARTITIONS = 1_000
 MAX_TOPICS = 20_000
-#: A batch is checked as a whole; this keeps what a small read has to skip small.
-BATCH_RECORDS = 500
-BATCH_BYTES = 2**20
-#: About how much one poll brings at most, in bytes.
-READ_MAX_BYTES = 4 * 2**20
 DEFAULT_RETENTION_BYTES = 2**30
 DEFAULT_RETENTION_S = 7 * 86_400.0
 SESSION_S = 10.0
-
-
-class _Topic:
-    """A topic's partitions, its settings, and the bell that rings when there is something new."""
-
-    def __init__(self, directory: Path, settings: Mapping[str, Any], segment_bytes: int) -> None:
-        self.partitions = [
-            PartitionLog(
-                directory / str(number),
-                number,
-                segment_bytes=segment_bytes,
-                retention_bytes=settings["retention_bytes"],
-                retention_s=settings["retention_s"],
-            )
-            for number in range(settings["partitions"])
-        ]
-        self.bell = Bell()
-        self.turn = 0  # where the next batch without a key goes
 
 
 class EmbeddedLog:
@@ -114,12 +91,14 @@ class EmbeddedLog:
         try:
             self._offsets = OffsetBook(self.directory / "offsets")
             self._topics = self._recover_topics()
+            self._offsets.redo(self._partition_of)
         except BaseException as error:
             os.close(self._lock_fd)
             if isinstance(error, OSError):
                 raise StorageError(f"the embedded log in {str(self.directory)!r} can't be read: {error}") from error
             raise
         self._groups: dict[tuple[str, str], ConsumerGroup] = {}
+        self._pending: dict[tuple[str, str], set[Future[None]]] = {}  # commits of a group that are being written
         self._writer = LogWriter(self._clock.wall)
         self._closed = False
 
@@ -167,17 +146,10 @@ class EmbeddedLog:
         if not records:
             return []
         there = self._topic(topic)
-        grouped: dict[int, list[int]] = {}
-        count = len(there.partitions)
-        for index, record in enumerate(records):
-            check_record(record)
-            number = there.turn % count if record.key is None else zlib.crc32(record.key) % count
-            grouped.setdefault(number, []).append(index)
-        there.turn += 1
-        while (full_until := self._writer.full_until()) is not None:
-            await asyncio.shield(asyncio.wrap_future(full_until))  # shared by all who wait
+        grouped = by_partition(there, records)
+        await self._room()
         job = Append(
-            [(there.partitions[number], _batches(records, indexes)) for number, indexes in grouped.items()],
+            [(there.partitions[number], batches(records, indexes)) for number, indexes in grouped.items()],
             there.bell.ring,
         )
         self._writer.submit(job)
@@ -216,10 +188,17 @@ class EmbeddedLog:
                     for number in members.assignment(member)
                 }
                 if members.generation != generation:
-                    return Polled(members.generation, assigned)
+                    if pending := self._pending.get((topic, group)):
+                        # What former owners were allowed to commit counts before anyone is told where to begin.
+                        await asyncio.wait([asyncio.wrap_future(future) for future in pending])
+                        continue
+                    beyond = {number: self._offsets.beyond(topic, group, number) for number in assigned}
+                    return Polled(
+                        members.generation, assigned, beyond={n: found for n, found in beyond.items() if found}
+                    )
                 wanted = [(number, positions[number]) for number in assigned if number in positions]
                 if any(there.partitions[number].end_offset > start for number, start in wanted):
-                    records = await asyncio.to_thread(_read, there.partitions, wanted, max_records)
+                    records = await asyncio.to_thread(read, there.partitions, wanted, max_records)
                     return Polled(generation, assigned, records)
                 left_s = deadline - asyncio.get_running_loop().time()
                 if left_s <= 0:
@@ -228,16 +207,36 @@ class EmbeddedLog:
                     async with asyncio.timeout(min(left_s, self._session_s / 3)):
                         await rung.wait()
 
-    async def commit(self, topic: str, group: str, member: str, offsets: Mapping[int, int]) -> list[int]:
+    async def commit(
+        self,
+        topic: str,
+        group: str,
+        member: str,
+        offsets: Mapping[int, int],
+        *,
+        beyond: Mapping[int, Ranges] | None = None,
+        sends: Sequence[Send] = (),
+        generation: int | None = None,
+    ) -> list[int]:
         """Record how far `group` has come (see `Broker`).
 
         Raises
         ------
         InvalidValue
-            An offset is not between the partition's start and end.
+            An offset is not between the partition's start and end, or a record is too large.
         """
+        targets = [
+            (self._topic(name), name, [send.record for send in sends if send.topic == name])
+            for name in sorted({send.topic for send in sends})
+        ]
+        if sends:
+            await self._room()
         there, members = self._topic(topic), self._group(topic, group)
+        if generation is not None and generation != members.generation:
+            return sorted(offsets)
         refused = sorted(number for number in offsets if not members.owns(member, number))
+        if refused and sends:
+            return sorted(offsets)
         taken = {number: offset for number, offset in offsets.items() if number not in refused}
         for number, offset in taken.items():
             if not 0 <= offset <= there.partitions[number].end_offset:
@@ -245,14 +244,44 @@ class EmbeddedLog:
                     "offset", offset, f"0 to {there.partitions[number].end_offset}, the end of partition {number}"
                 )
         if taken:
-            job = Append(
-                [(self._offsets.partition, [self._offsets.entry(topic, group, taken)])],
-                lambda: self._offsets.apply(topic, group, taken),
-            )
-            compaction = Call(lambda: self._offsets.compact(self._clock.wall()))
-            self._writer.submit(compaction, job)
-            await asyncio.wrap_future(job.future)
+            await self._commit((topic, group), taken, {n: r for n, r in (beyond or {}).items() if n in taken}, targets)
         return refused
+
+    async def _commit(
+        self,
+        who: tuple[str, str],
+        taken: Mapping[int, int],
+        beyond: Mapping[int, Ranges],
+        targets: Sequence[tuple[LogTopic, str, list[Outgoing]]],
+    ) -> None:
+        placed = [
+            (target, name, number, [records[index] for index in indexes])
+            for target, name, records in targets
+            for number, indexes in by_partition(target, records).items()
+        ]
+
+        def entry(bases: Sequence[int]) -> Body:
+            sends = [
+                ((name, number, base + rank), record)
+                for (_, name, number, records), base in zip(placed, bases, strict=True)
+                for rank, record in enumerate(records)
+            ]
+            return self._offsets.entry(*who, taken, beyond, sends)
+
+        def durable() -> None:
+            self._offsets.apply(*who, taken, beyond)
+            for target, _, _ in targets:
+                target.bell.ring()
+
+        parts = [
+            (target.partitions[number], batches(records, range(len(records)))) for target, _, number, records in placed
+        ]
+        job = Together(self._offsets.partition, entry, parts, durable)
+        pending = self._pending.setdefault(who, set())
+        pending.add(job.future)
+        job.future.add_done_callback(pending.discard)
+        self._writer.submit(Call(lambda: self._offsets.compact(self._clock.wall())), job)
+        await asyncio.wrap_future(job.future)
 
     async def leave(self, topic: str, group: str, member: str) -> None:
         """Take `member` out of `group` and wake the others, so that they take over at once."""
@@ -279,7 +308,12 @@ class EmbeddedLog:
             self._writer.close()
             os.close(self._lock_fd)
 
-    def _topic(self, topic: str) -> _Topic:
+    async def _room(self) -> None:
+        """Wait until the writer has room."""
+        while (full_until := self._writer.full_until()) is not None:
+            await asyncio.shield(asyncio.wrap_future(full_until))  # shared by all who wait
+
+    def _topic(self, topic: str) -> LogTopic:
         there = self._topics.get(topic)
         if there is None:
             raise UnknownId("topic", topic, self._topics)
@@ -288,53 +322,33 @@ class EmbeddedLog:
     def _group(self, topic: str, group: str) -> ConsumerGroup:
         key = (topic, check_id("group", group))
         if key not in self._groups:
-            self._groups[key] = ConsumerGroup(len(self._topic(topic).partitions), self._session_s)
+            # Never the number of a generation of a former process: who knows that one has to hear of this one.
+            first = int(self._clock.wall() * 1_000)
+            self._groups[key] = ConsumerGroup(len(self._topic(topic).partitions), self._session_s, generation=first)
         return self._groups[key]
 
     def _create(self, topic: str, settings: dict[str, Any]) -> bool:
         if topic in self._topics:
             return False
         directory = self.directory / "topics" / topic
-        made = _Topic(directory, settings, self._segment_bytes)
+        made = LogTopic(directory, settings, self._segment_bytes)
         write_file_durably(directory / "topic.json", json.dumps(settings).encode())  # last: it makes the topic exist
         self._topics = {**self._topics, topic: made}  # as a whole: other threads may be looping over it
         return True
 
-    def _recover_topics(self) -> dict[str, _Topic]:
+    def _partition_of(self, topic: str, number: int) -> PartitionLog | None:
+        there = self._topics.get(topic)
+        return there.partitions[number] if there is not None and number < len(there.partitions) else None
+
+    def _recover_topics(self) -> dict[str, LogTopic]:
         root = self.directory / "topics"
         root.mkdir(mode=0o700, exist_ok=True)
-        found: dict[str, _Topic] = {}
+        found: dict[str, LogTopic] = {}
         for path in sorted(root.iterdir()):
             described = path / "topic.json"
             if described.is_file():  # without it the topic was never acknowledged
-                found[path.name] = _Topic(path, json.loads(described.read_bytes()), self._segment_bytes)
+                found[path.name] = LogTopic(path, json.loads(described.read_bytes()), self._segment_bytes)
         return found
-
-
-def _batches(records: Sequence[Outgoing], indexes: list[int]) -> list[Body]:
-    """Encode the chosen records in batches that are small enough to be read as a whole."""
-    out: list[Body] = []
-    chosen: list[Outgoing] = []
-    size = 0
-    for index in indexes:
-        chosen.append(records[index])
-        size += len(records[index].value)
-        if len(chosen) == BATCH_RECORDS or size >= BATCH_BYTES:
-            out.append(Body(framing.encode_body(chosen), len(chosen)))
-            chosen, size = [], 0
-    if chosen:
-        out.append(Body(framing.encode_body(chosen), len(chosen)))
-    return out
-
-
-def _read(partitions: Sequence[PartitionLog], wanted: Sequence[tuple[int, int]], max_records: int) -> list[Record]:
-    """Read from each partition in turn, an equal share first, so that a full one does not starve the others."""
-    out: list[Record] = []
-    for rank, (number, start) in enumerate(wanted):
-        share = max((max_records - len(out)) // (len(wanted) - rank), 1)
-        if partitions[number].end_offset > start:
-            out += partitions[number].read(start, share, READ_MAX_BYTES // len(wanted))
-    return out
 
 
 def _lock(directory: Path) -> int:

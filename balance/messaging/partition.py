@@ -82,6 +82,7 @@ class PartitionLog:
             first.create()
             self._segments = (first,)
         self._end = self._segments[-1].recover()
+        self._staged = (self._end, 0)
 
     @property
     def start_offset(self) -> int:
@@ -106,6 +107,12 @@ class PartitionLog:
         StorageError
             None of them was kept.
         """
+        bases = self.stage(bodies, timestamp_s=timestamp_s)
+        self.show()
+        return bases
+
+    def stage(self, bodies: list[Body], *, timestamp_s: float) -> list[int]:
+        """Do what `write` does, and keep it from readers until `show`; `unstage` takes it back."""
         if self._segments[-1].size_bytes >= self._segment_bytes:
             self.roll()
             self._retain(timestamp_s)
@@ -114,9 +121,18 @@ class PartitionLog:
         for data, count in bodies:
             frames.append((offset, framing.seal(data, base_offset=offset, timestamp_s=timestamp_s, count=count)))
             offset += count
+        before = self._segments[-1].size_bytes
         self._segments[-1].append(frames)
-        self._end = offset  # only now can readers see them
+        self._staged = (offset, before)
         return [base for base, _ in frames]
+
+    def show(self) -> None:
+        """Let readers see what was staged."""
+        self._end = self._staged[0]
+
+    def unstage(self) -> None:
+        """Take back what was staged last and not shown."""
+        self._segments[-1].cut(self._staged[1])
 
     def read(self, start: int, max_records: int, max_bytes: int = 2**62) -> list[Record]:
         """Return records from `start` on; from the oldest one if `start` is gone already.

@@ -130,6 +130,14 @@ class Segment:
         self._index(frames)
         self.size_bytes += len(data)
 
+    def cut(self, size_bytes: int) -> None:
+        """Take back what was appended after the file was this large; nobody may have been shown it."""
+        self.size_bytes = size_bytes
+        while self._positions and self._positions[-1] >= size_bytes:
+            self._offsets.pop()
+            self._positions.pop()
+        self._truncate_quietly()
+
     def read(self, partition: int, start: int, end: int, max_records: int, max_bytes: int) -> list[Record]:
         """Return records with offsets from `start` and below `end`, until one of the limits is reached.
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from balance.errors import BalanceError, MessageRejected
-from balance.messaging.broker import Broker, Polled, Record
+from balance.messaging.broker import Broker, Polled, Record, Send
 from balance.messaging.delivery import Counters, DeliveryPolicy, Handler, Message, decode_message
-from balance.messaging.lane import Lane
+from balance.messaging.lane import Lane, Progress
 
 POLL_WAIT_S = 2.0
 POLL_RECORDS = 500
@@ -40,7 +40,8 @@ class Subscription:
     topic, group : str
         What is read, and on whose behalf.
     handler : async callable
-        Gets each `Message`; raising means failure, raising `MessageRejected` means that trying again is useless.
+        Gets each `Message`; returns None, or what is to be sent for it (`Send`): that goes with the commit, as one.
+        Raising means failure, raising `MessageRejected` means that trying again is useless.
     policy : DeliveryPolicy
         Attempts, waits, limits.
     counters : Counters
@@ -70,7 +71,9 @@ class Subscription:
         self._counters = counters
         self._dead_letter = dead_letter
         self._lanes: dict[int, Lane] = {}
-        self._room = asyncio.Event()  # set when a full lane has room, and when it is time to stop
+        self._generation = 0
+        # Set when a full lane has room, when a lane wants to know how far it is, and when it is time to stop.
+        self._room = asyncio.Event()
         self._stopping = False
         self._task = asyncio.create_task(self._run(), name=f"subscription {group} {topic}")
 
@@ -92,11 +95,11 @@ class Subscription:
         }
 
     async def _run(self) -> None:
-        generation = 0
         try:
             while not self._stopping:
+                unsure = {number for number, lane in self._lanes.items() if lane.is_unsure}
                 try:
-                    polled = await self._poll(generation)
+                    polled = await self._poll(0 if unsure else self._generation)
                 except (BalanceError, OSError) as error:
                     await self._pause(f"poll failed: {error}")
                     continue
@@ -107,16 +110,16 @@ class Subscription:
                 if polled is None:
                     continue
                 self.problem = None
-                if polled.generation != generation or polled.assigned.keys() != self._lanes.keys():
-                    generation = polled.generation
-                    self._reassign(polled.assigned)
+                if unsure or polled.generation != self._generation or polled.assigned.keys() != self._lanes.keys():
+                    self._generation = polled.generation
+                    self._reassign(polled, unsure)
                 for record in polled.records:
                     self._lanes[record.partition].take(record)
         finally:
             await self._leave()
 
     async def _poll(self, generation: int) -> Polled | None:
-        """Poll for the lanes that have room; None when a lane got room meanwhile."""
+        """Poll for the lanes that have room; None when a lane got room meanwhile, or wants to know how far it is."""
         self._room.clear()
         rooms = {number: lane.room for number, lane in self._lanes.items() if lane.room}
         poll = asyncio.ensure_future(
@@ -138,16 +141,21 @@ class Subscription:
             poll.cancel()  # a poll changes nothing, so it can be given up at any time
             room.cancel()
 
-    def _reassign(self, assigned: dict[int, int]) -> None:
+    def _reassign(self, polled: Polled, unsure: set[int]) -> None:
+        """Take over what a poll says of the partitions; `unsure` are the lanes that wanted to know when it was made."""
+        assigned = polled.assigned
         for number in sorted(self._lanes.keys() - assigned.keys()):
             self._lanes.pop(number).abandon()
         for number, committed in assigned.items():
-            if number in self._lanes and committed > self._lanes[number].position:
-                self._lanes.pop(number).abandon()  # it was another member's meanwhile, and that one went further
-            if number not in self._lanes:
+            beyond = polled.beyond.get(number, ())
+            if (lane := self._lanes.get(number)) is not None:
+                if number in unsure or not lane.is_unsure:  # else it has asked since, and this answer is too old
+                    lane.resync(committed, beyond)
+            else:
                 self._lanes[number] = Lane(
                     number,
                     committed,
+                    beyond,
                     policy=self._policy,
                     deliver=self._deliver,
                     commit=self._commit,
@@ -163,36 +171,50 @@ class Subscription:
         except (BalanceError, OSError) as error:
             logger.warning("subscription.leave_failed topic=%s group=%s error=%s", self.topic, self.group, error)
 
-    async def _commit(self, number: int, offset: int) -> bool:
+    async def _commit(self, progress: Progress) -> bool:
         try:
-            return not await self._broker.commit(self.topic, self.group, self.member, {number: offset})
+            refused = await self._broker.commit(
+                self.topic,
+                self.group,
+                self.member,
+                {progress.partition: progress.offset},
+                beyond={progress.partition: progress.beyond},
+                sends=progress.sends,
+                generation=self._generation,
+            )
         except (BalanceError, OSError) as error:  # what is not committed comes again: nothing is lost
             logger.warning("subscription.commit_failed topic=%s group=%s error=%s", self.topic, self.group, error)
+            if progress.sends:  # they wait for the broker; a message that is not committed yet is not lost
+                await asyncio.sleep(BROKER_PAUSE_S)
             return False
+        self._counters.sent += 0 if refused else len(progress.sends)
+        return not refused
 
     async def _pause(self, problem: str) -> None:
         logger.warning("subscription.problem topic=%s group=%s problem=%s", self.topic, self.group, problem)
         self.problem = problem
         await asyncio.sleep(BROKER_PAUSE_S)
 
-    async def _deliver(self, record: Record) -> None:
-        """Hand one record to the handler until it is handled or dead-lettered."""
-        failure: BaseException | None
+    async def _deliver(self, record: Record) -> Sequence[Send]:
+        """Hand one record to the handler until it is handled or dead-lettered; return what is to be sent for it."""
+        outcome: Sequence[Send] | BaseException
         attempt = 0
         try:
             value = decode_message(record.value)
-            while (failure := await self._attempt(record, value, attempt := attempt + 1)) is not None:
+            while isinstance(outcome := await self._attempt(record, value, attempt := attempt + 1), BaseException):
                 if attempt == self._policy.max_attempts:
                     break
                 self._counters.retried += 1
                 await asyncio.sleep(self._policy.wait_s(attempt))
         except MessageRejected as error:
-            failure = error
-        if failure is not None:
-            await self._give_up(record, failure, attempt)
+            outcome = error
+        if not isinstance(outcome, BaseException):
+            return outcome
+        await self._give_up(record, outcome, attempt)
+        return ()
 
-    async def _attempt(self, record: Record, value: dict[str, Any], attempt: int) -> BaseException | None:
-        """Call the handler once; return how it failed, None if it did not.  `MessageRejected` passes through."""
+    async def _attempt(self, record: Record, value: dict[str, Any], attempt: int) -> Sequence[Send] | BaseException:
+        """Call the handler once; return what it wants sent, or how it failed.  `MessageRejected` passes through."""
         message = Message(
             topic=self.topic,
             partition=record.partition,
@@ -207,7 +229,7 @@ class Subscription:
         )
         try:
             async with asyncio.timeout(self._policy.handler_timeout_s):
-                await self.handler(message)
+                sends = await self.handler(message)
         except MessageRejected:
             raise
         except asyncio.CancelledError as error:
@@ -218,7 +240,7 @@ class Subscription:
         except (Exception, SystemExit) as error:  # noqa: BLE001 (whatever a handler raises is its failure, not ours)
             return error
         self._counters.delivered += 1
-        return None
+        return sends or ()
 
     async def _give_up(self, record: Record, failure: BaseException, attempts: int) -> None:
         """Dead-letter a record; as long as that fails its partition waits: nothing is dropped."""

@@ -39,6 +39,38 @@ class Append:
         self.future: Future[list[int]] = Future()
 
 
+class Together:
+    """A job: batches for some partitions, and the batch of the book that says so; all of it or nothing.
+
+    Parameters
+    ----------
+    book : PartitionLog
+        Where the batch goes that makes it happen: once that is on disk, the rest is.
+    entry : callable
+        Returns that batch; gets, for each of `parts`, the offset that its first record will have.
+    parts : list of (PartitionLog, list of Body)
+        What goes where, each partition once.
+    on_durable : callable
+        As of `Append`.
+    """
+
+    __slots__ = ("book", "entry", "future", "on_durable", "parts", "size_bytes")
+
+    def __init__(
+        self,
+        book: PartitionLog,
+        entry: Callable[[list[int]], Body],
+        parts: list[tuple[PartitionLog, list[Body]]],
+        on_durable: Callable[[], None],
+    ) -> None:
+        self.book = book
+        self.entry = entry
+        self.parts = parts
+        self.on_durable = on_durable
+        self.size_bytes = 2 * sum(len(body.data) for _, bodies in parts for body in bodies)
+        self.future: Future[None] = Future()
+
+
 class Call:
     """A job: a function to run in the writer's thread; its future gives what it returns."""
 
@@ -48,6 +80,9 @@ class Call:
         self.function = function
         self.future: Future[Any] = Future()
         self.size_bytes = 0
+
+
+Job = Append | Together | Call
 
 
 class LogWriter:
@@ -62,7 +97,7 @@ class LogWriter:
     def __init__(self, wall: Callable[[], float]) -> None:
         self._wall = wall
         self._wake = threading.Condition()
-        self._waiting: list[Append | Call] = []
+        self._waiting: list[Job] = []
         self._waiting_bytes = 0
         self._closed = False
         self._round_done: Future[None] = Future()
@@ -74,8 +109,8 @@ class LogWriter:
         with self._wake:
             return self._round_done if self._waiting_bytes >= MAX_WAITING_BYTES else None
 
-    def submit(self, *jobs: Append | Call) -> None:
-        """Queue `jobs`; they are done in the same round, calls before appends.
+    def submit(self, *jobs: Job) -> None:
+        """Queue `jobs`; they are done in the same round, calls first and appends last.
 
         Raises
         ------
@@ -110,8 +145,40 @@ class LogWriter:
             for job in taken:
                 if isinstance(job, Call):
                     _resolve(job.future, job.function)
+            self._do_together([job for job in taken if isinstance(job, Together)])
             self._append([job for job in taken if isinstance(job, Append)])
             done.set_result(None)
+
+    def _do_together(self, jobs: list[Together]) -> None:
+        """Write what belongs together, all jobs of the round at once: first the book, then the rest."""
+        if not jobs:
+            return
+        wall = self._wall()
+        ends: dict[PartitionLog, int] = {}
+        written: dict[PartitionLog, list[Body]] = {job.book: [] for job in jobs}
+        for job in jobs:
+            bases = []
+            for partition, bodies in job.parts:
+                bases.append(ends.get(partition, partition.end_offset))
+                ends[partition] = bases[-1] + sum(body.records for body in bodies)
+                written.setdefault(partition, []).extend(bodies)
+            written[job.book].append(job.entry(bases))
+        staged: list[PartitionLog] = []
+        try:
+            for partition, bodies in written.items():
+                partition.stage(bodies, timestamp_s=wall)
+                staged.append(partition)
+        except Exception as error:  # noqa: BLE001 (every caller must hear of it, whatever it was)
+            for partition in staged:  # the book first: without its batch nothing of the rest counts
+                partition.unstage()
+            for job in jobs:
+                job.future.set_exception(error if isinstance(error, StorageError) else StorageError(str(error)))
+            return
+        for partition in staged:
+            partition.show()
+        for job in jobs:
+            job.on_durable()
+            job.future.set_result(None)
 
     def _append(self, jobs: list[Append]) -> None:
         """Write each partition once for all jobs, then tell every job how it went."""

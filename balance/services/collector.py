@@ -2,6 +2,8 @@
 
 * **Idempotent**: the outcome is remembered before the answer is sent, so a request that comes again gets the stored
   answer and is not fetched again.
+* **Once**: the answer is sent with the commit of its request, as one (`Broker.commit`), so each message on the topic is
+  answered by one message, whenever a collector dies.
 * **Merged**: equal requests lie in one partition (the data service keys them by content) and so meet here; those that
   are under way at the same time share one fetch, each gets its own answer.
 * **Nobody is left waiting**: a request that can't be served is answered with ``error``.  Where the source failed after
@@ -12,13 +14,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from balance.batch.processor.request_merger import RequestMerger
 from balance.clock import Clock, iso
 from balance.defaults import default
 from balance.errors import AccessRefused, ConfigurationError, InvalidValue, MessageRejected, UnknownId
+from balance.messaging.broker import Send
 from balance.messaging.delivery import DeliveryPolicy, Message, encode_message
 from balance.messaging.enums import DataSource, parse_enum
 from balance.messaging.kafka_service import KafkaService
@@ -102,6 +106,7 @@ class Collector:
         self._topics = TopicManager(kafka_service=self.kafka_service)
         self._merger = RequestMerger()
         self._under_way: dict[str, _Shared] = {}
+        self._in_hand: dict[str, tuple[asyncio.Lock, int]] = {}
 
     async def start(self) -> None:
         """Begin to take requests, as one of the collectors that share them."""
@@ -113,8 +118,8 @@ class Collector:
         """Finish the fetches that run (up to the grace) and take no more; what was not answered comes again."""
         await self.kafka_service.unsubscribe(DATA_REQUESTS_TOPIC, GROUP)
 
-    async def handle(self, message: Message) -> None:
-        """Answer one request; raising hands it back for another attempt, or to the dead-letter topic.
+    async def handle(self, message: Message) -> list[Send]:
+        """Return the answer to one request; raising hands it back for another attempt, or to the dead-letter topic.
 
         Raises
         ------
@@ -130,24 +135,38 @@ class Collector:
         except MessageRejected as rejection:
             await self._answer_malformed(message, rejection)
             raise
-        known = await self._outcomes.get(request.metadata.request_id)
-        if known is not None:
-            await self._publish(request.response_topic, known)
-            return
+        async with self._alone(request.metadata.request_id):
+            known = await self._outcomes.get(request.metadata.request_id)
+            if known is not None:
+                return await self._answer(request.response_topic, known)
+            return await self._served(message, request, received_s)
+
+    @asynccontextmanager
+    async def _alone(self, request_id: str) -> AsyncIterator[None]:
+        """Handle one message of a request at a time: the others find what became of it."""
+        lock, users = self._in_hand.get(request_id, (asyncio.Lock(), 0))
+        self._in_hand[request_id] = lock, users + 1
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, users = self._in_hand.pop(request_id)
+            if users > 1:
+                self._in_hand[request_id] = lock, users - 1
+
+    async def _served(self, message: Message, request: DataRequest, received_s: float) -> list[Send]:
         if request.metadata.is_expired(received_s):
             expired = InvalidValue("ttl_s", request.metadata.ttl_s, "a request that is still wanted: it has expired")
-            await self._finish(request, _failed(request, expired, received_s))
-            return
+            return await self._finish(request, _failed(request, expired, received_s))
         try:
             response = await self._fetched(request, received_s)
         except _FINAL as error:
-            await self._finish(request, _failed(request, error, received_s))
+            return await self._finish(request, _failed(request, error, received_s))
         except Exception as error:
             if message.is_last_attempt:  # not remembered: a replay of the dead letter is to try again
                 await self._publish(request.response_topic, _failed(request, error, received_s))
             raise
-        else:
-            await self._finish(request, response)
+        return await self._finish(request, response)
 
     async def _fetched(self, request: DataRequest, received_s: float) -> dict[str, Any]:
         """Fetch, or join the fetch of an equal request that is under way; return the answer."""
@@ -178,12 +197,17 @@ class Collector:
                 source=request.data_source.value,
             )
 
-    async def _finish(self, request: DataRequest, response: dict[str, Any]) -> None:
-        """Remember first, answer then: a crash in between costs a repeated answer, never a repeated fetch."""
+    async def _finish(self, request: DataRequest, response: dict[str, Any]) -> list[Send]:
+        """Remember first, answer then: a crash in between costs nothing but a look into the memory."""
         await self._outcomes.put(request.metadata.request_id, response)
-        await self._publish(request.response_topic, response)
+        return await self._answer(request.response_topic, response)
+
+    async def _answer(self, topic: str, response: dict[str, Any]) -> list[Send]:
+        await self._topics.ensure_topic(topic)
+        return [self.kafka_service.sending(topic, response, key=response["metadata"]["request_id"])]
 
     async def _publish(self, topic: str, response: dict[str, Any]) -> None:
+        """Answer apart from any commit: a request that becomes a dead letter is not handled."""
         await self._topics.ensure_topic(topic)
         await self.kafka_service.send_message(topic, response, key=response["metadata"]["request_id"])
 

@@ -81,6 +81,10 @@ class Namespaced:
         found = await self.broker.topics()
         return {name.removeprefix(self.prefix): n for name, n in found.items() if name.startswith(self.prefix)}
 
+    async def commit(self, topic: str, *args: Any, sends: Any = (), **how: Any) -> Any:
+        ours = [send._replace(topic=self.prefix + send.topic) for send in sends]
+        return await self.broker.commit(self.prefix + topic, *args, sends=ours, **how)
+
     def __getattr__(self, name: str) -> Any:
         call = getattr(self.broker, name)
 

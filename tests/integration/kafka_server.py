@@ -88,7 +88,10 @@ class KafkaServer:
             "auto.create.topics.enable=false\n"
             "group.initial.rebalance.delay.ms=0\n"
             "offsets.topic.replication.factor=1\n"
-            "offsets.topic.num.partitions=4\n" + (self._secrets() if secured else "")
+            "offsets.topic.num.partitions=4\n"
+            "transaction.state.log.replication.factor=1\n"
+            "transaction.state.log.min.isr=1\n"
+            "transaction.state.log.num.partitions=4\n" + (self._secrets() if secured else "")
         )
         self._run_tool("kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c", str(self._properties))
 

@@ -12,9 +12,10 @@ import pytest
 from balance.clock import FakeClock
 from balance.config import Settings
 from balance.errors import ConfigurationError, NotReady, StorageError
-from balance.messaging import KafkaService, Outgoing
+from balance.messaging import KafkaService, Outgoing, Send
 from balance.messaging.brokers import open_broker
 from balance.messaging.kafka import KafkaBroker
+from balance.messaging.kafka.options import KafkaOptions
 
 _path = Path(__file__).parents[1] / "unit" / "messaging" / "broker_suite.py"
 _spec = importlib.util.spec_from_file_location("broker_suite", _path)
@@ -150,6 +151,97 @@ def test_a_reader_that_falls_silent_is_taken_out(own_kafka):
         await settled(broker, "t", {"silent": 1, "alive": 1})
 
     run_with(own_kafka, scenario, clock=clock)
+
+
+def test_a_zombie_commits_nothing(own_kafka):
+    """What a process has open when its successor begins is aborted: nobody waits for it, nobody ever reads it."""
+    from confluent_kafka import KafkaException, Producer
+
+    async def scenario(successor):
+        await successor.create_topic("t")
+        await successor.create_topic("answers")
+        await successor.append("t", [Outgoing(None, b"0", {})])
+        zombie = Producer({**KafkaOptions(own_kafka.address).transactional("messaging")})
+        zombie.init_transactions(10)
+        zombie.begin_transaction()
+        zombie.produce("answers", b"zombie")
+        zombie.flush(10)
+        joined = await successor.poll("t", "g", "m", generation=0, positions={})
+        sends = [Send("answers", Outgoing(None, b"successor", {}))]
+        assert await successor.commit("t", "g", "m", {0: 1}, sends=sends, generation=joined.generation) == []
+        _, records = await asyncio.wait_for(read(successor, "answers", 1), 5)  # Kafka's own limit is twice as long
+        with pytest.raises(KafkaException):
+            zombie.commit_transaction(10)
+        await successor.append("answers", [Outgoing(None, b"end", {})])
+        _, records = await read(successor, "answers", 2, "another")
+        assert [r.value for r in records] == [b"successor", b"end"]
+
+    run_with(own_kafka, scenario, name="messaging")
+
+
+def test_a_member_whose_partitions_have_moved_commits_nothing(own_kafka):
+    """A consumer that others have taken for dead, while its transaction was on its way: it is aborted."""
+
+    async def scenario(broker):
+        await broker.create_topic("t")
+        await broker.create_topic("answers")
+        await broker.append("t", [Outgoing(None, b"0", {})])
+        joined = await broker.poll("t", "g", "old", generation=0, positions={})
+        old = broker._members["t", "g", "old"]
+        known = {"generation": joined.generation, "sends": [Send("answers", Outgoing(None, b"old", {}))]}
+        transactions = broker._transactions()
+        held, plain = asyncio.Event(), transactions.submit
+        transactions.submit = lambda each: (caught.append(each), loop.call_soon_threadsafe(held.set))
+        caught, loop = [], asyncio.get_running_loop()
+        committing = asyncio.create_task(broker.commit("t", "g", "old", {0: 1}, **known))
+        await held.wait()  # it has looked whether the partition is its own, and it was
+        transactions.submit = plain
+        await broker.leave("t", "g", "old")
+        assert old.over.done()
+        fresh = await broker.poll("t", "g", "new", generation=0, positions={})
+        while not fresh.assigned:
+            fresh = await broker.poll("t", "g", "new", generation=fresh.generation, positions={}, wait_s=1)
+        plain(caught[0])
+        assert await committing == [0]
+        sends = [Send("answers", Outgoing(None, b"new", {}))]
+        assert await broker.commit("t", "g", "new", {0: 1}, sends=sends, generation=fresh.generation) == []
+        _, records = await read(broker, "answers", 1, "reader")
+        assert [r.value for r in records] == [b"new"]
+
+    run_with(own_kafka, scenario)
+
+
+def test_answers_are_whole_over_a_restart_of_the_broker(own_kafka):
+    """The broker is killed while a consumer answers with its commits: one answer for each message, none twice."""
+
+    async def scenario(broker):
+        service, total = KafkaService(broker=broker), 3_000
+        await service.connect()
+        await service.create_topic("t", 4)
+        await service.create_topic("answers", 2)
+        numbers = [str(n) for n in range(total)]
+        await service.send_batch("t", [{"n": n} for n in range(total)], numbers)
+        answers, asked = Heard(), 0
+
+        async def handler(message):
+            nonlocal asked
+            asked += 1
+            await asyncio.sleep(0.001)
+            return [service.sending("answers", {"to": message.value["n"]}, key=str(message.value["n"]))]
+
+        await service.subscribe("answers", "reader", answers)
+        await service.subscribe("t", "g", handler)
+        await answers.until(100)
+        await asyncio.to_thread(own_kafka.kill)
+        await asyncio.to_thread(own_kafka.start)
+        places = {}
+        while len(places) < total:
+            await asyncio.sleep(0.05)
+            places = {(m.partition, m.offset): m.value["to"] for m in answers.messages}  # a reader may read again
+        assert sorted(places.values()) == list(range(total))
+        await service.close()
+
+    run_with(own_kafka, scenario)
 
 
 def test_nobody_answers():

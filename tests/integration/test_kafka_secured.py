@@ -26,19 +26,24 @@ def url_of(server, **changed):
 
 
 def send_and_read(url):
-    """Create a topic, send, read in a group, look at the lag: every kind of client that there is."""
+    """Create topics, send, read in a group, answer in a transaction: every kind of client that there is."""
 
     async def main():
         service = KafkaService(settings=Settings(broker_url=url))
         await service.connect()
         try:
-            await service.create_topic("t")
+            for topic in ("t", "answers"):
+                await service.create_topic(topic)
             heard = asyncio.get_running_loop().create_future()
+
+            async def answer(message):
+                return [service.sending("answers", message.value)]
 
             async def hear(message):
                 heard.set_result(message.value)
 
-            await service.subscribe("t", "g", hear)
+            await service.subscribe("t", "g", answer)
+            await service.subscribe("answers", "g", hear)
             await service.send_message("t", {"n": 1})
             value = await asyncio.wait_for(heard, 30)
             return value, await service.topics()

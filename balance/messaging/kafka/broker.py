@@ -3,8 +3,8 @@
 Nothing is opened before it is used.  Where a key goes is its CRC-32 modulo the partitions, as on the embedded log and
 as librdkafka's *consistent* partitioner has it.
 
-What it does *not* do: transactions.  Delivery is at least once, and handlers are idempotent; a transaction would leave
-markers in the partitions, which count as records wherever lag is measured.
+What is sent with a commit goes in a transaction (`transactions`), whose end is a mark in each partition that takes an
+offset.  Lag counts such marks, as Kafka's own tools do, until a reader has come to them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import asyncio
 import logging
 import math
 import threading
+import uuid
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,12 +25,14 @@ from confluent_kafka.cimpl import NewTopic
 
 from balance.clock import Clock, SystemClock
 from balance.errors import InvalidValue, NotReady, StorageError, UnknownId
-from balance.messaging.broker import Outgoing, Polled, check_record
-from balance.messaging.kafka import onlooker
+from balance.messaging.broker import Outgoing, Polled, Send, check_record
+from balance.messaging.kafka import commits, onlooker
 from balance.messaging.kafka.member import KafkaMember
 from balance.messaging.kafka.options import MAX_BATCH_BYTES, KafkaOptions
 from balance.messaging.kafka.problems import is_refusal, translate
 from balance.messaging.kafka.sender import KafkaSender
+from balance.messaging.kafka.transactions import KafkaTransactions
+from balance.messaging.progress import Ranges
 from balance.messaging.topics import check_topic
 from balance.types import check_id, check_int, check_number
 
@@ -56,6 +59,9 @@ class KafkaBroker:
         ``kafka://host:9092[,host2][?option=value]``, see `KafkaOptions`.
     clock : Clock, optional
         Notices members that do not poll any more.
+    name : str, optional
+        Whose transactions these are; who opens a connection of the same name takes over from the one that had it.
+        Left out, it is one of its own.
     session_s : float, default 10
         After so many seconds without a poll a member leaves its group; at least 6 where a whole process dies, which
         only Kafka itself can notice.
@@ -74,15 +80,23 @@ class KafkaBroker:
     """
 
     def __init__(
-        self, url: str, *, clock: Clock | None = None, session_s: float = SESSION_S, answer_s: float = ANSWER_S
+        self,
+        url: str,
+        *,
+        clock: Clock | None = None,
+        name: str = "",
+        session_s: float = SESSION_S,
+        answer_s: float = ANSWER_S,
     ) -> None:
         self._options = KafkaOptions.parse(url)
         self._clock = clock if clock is not None else SystemClock()
+        self._name = name or uuid.uuid4().hex
         self._session_s = check_number("session_s", session_s, minimum=0.0, what="number of seconds")
         self._answer_s = check_number("answer_s", answer_s, minimum=0.0, what="number of seconds")
         self._lock = threading.Lock()  # guards what is opened when it is first needed
         self._client: AdminClient | None = None
         self._sending: KafkaSender | None = None
+        self._transacting: KafkaTransactions | None = None
         self._members: dict[tuple[str, str, str], KafkaMember] = {}
         self._partitions: dict[str, int] = {}
         self._turn = 0  # where the next batch without a key goes
@@ -167,17 +181,37 @@ class KafkaBroker:
         found = self._member(topic, check_id("group", group), check_id("member", member))
         return await found.poll(generation, positions, max_records, wait_s)
 
-    async def commit(self, topic: str, group: str, member: str, offsets: Mapping[int, int]) -> list[int]:
-        """Record how far `group` has come (see `Broker`).
+    async def commit(
+        self,
+        topic: str,
+        group: str,
+        member: str,
+        offsets: Mapping[int, int],
+        *,
+        beyond: Mapping[int, Ranges] | None = None,
+        sends: Sequence[Send] = (),
+        generation: int | None = None,
+    ) -> list[int]:
+        """Record how far `group` has come (see `Broker`); with `sends`, in a transaction.
 
         Raises
         ------
         InvalidValue
-            An offset is not between the partition's start and end.
+            An offset is not between the partition's start and end, or a record is too large.
         """
         await self._count(topic)
+        placed = [(send.topic, await self._place(send.topic, send.record), send.record) for send in sends]
         found = self._members.get((topic, group, member))
-        return sorted(offsets) if found is None else await found.commit(offsets)
+        if found is None:
+            return sorted(offsets)
+        return await found.commit(commits.Commit(dict(offsets), beyond or {}, placed, generation))
+
+    async def _place(self, topic: str, record: Outgoing) -> int:
+        check_record(record)
+        count = await self._count(topic)
+        if record.key is None:
+            self._turn += 1
+        return (self._turn if record.key is None else zlib.crc32(record.key)) % count
 
     async def leave(self, topic: str, group: str, member: str) -> None:
         """Take `member` out of `group`; returns when Kafka was told, so that the others take over at once."""
@@ -196,6 +230,8 @@ class KafkaBroker:
         self._closed = True
         members, self._members = list(self._members.values()), {}
         await asyncio.gather(*(asyncio.wrap_future(member.leave()) for member in members))
+        if self._transacting is not None:
+            await asyncio.to_thread(self._transacting.close)
         sending, self._sending = self._sending, None
         if sending is not None:
             await asyncio.to_thread(sending.close)
@@ -226,6 +262,12 @@ class KafkaBroker:
                 self._sending = KafkaSender(self._options.producer())
             return self._sending
 
+    def _transactions(self) -> KafkaTransactions:
+        with self._lock:
+            if self._transacting is None:
+                self._transacting = KafkaTransactions(self._options.transactional(self._name))
+            return self._transacting
+
     def _member(self, topic: str, group: str, member: str) -> KafkaMember:
         key = (topic, group, member)
         with self._lock:
@@ -233,7 +275,13 @@ class KafkaBroker:
             found = self._members.get(key)
             if found is None or found.over.done():
                 properties = self._options.consumer(group, self._session_s)
-                found = KafkaMember(properties, topic, session_s=self._session_s, clock=self._clock)
+                found = KafkaMember(
+                    properties,
+                    topic,
+                    session_s=self._session_s,
+                    clock=self._clock,
+                    transactions=self._transactions,
+                )
                 self._members[key] = found
                 for silent in [each for each, there in self._members.items() if there.over.done()]:
                     del self._members[silent]

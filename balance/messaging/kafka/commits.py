@@ -9,16 +9,34 @@ from dataclasses import dataclass, field
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from balance.errors import InvalidValue
+from balance.messaging.broker import Outgoing
 from balance.messaging.kafka.problems import NOT_THE_OWNER, translate
+from balance.messaging.kafka.window import Window
+from balance.messaging.progress import Ranges, to_text
 
 ANSWER_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Commit:
-    """Offsets to commit, and the future that gets the partitions which were refused."""
+    """Offsets to commit, and the future that gets the partitions which were refused.
+
+    Attributes
+    ----------
+    offsets : dict of int to int
+        By partition.
+    beyond : dict of int to ranges
+        What is handled beyond them.
+    sends : list
+        Topic, partition and record of what is to go with them.
+    generation : int or None
+        The last that the reader has heard of.
+    """
 
     offsets: dict[int, int]
+    beyond: Mapping[int, Ranges] = field(default_factory=dict)
+    sends: Sequence[tuple[str, int, Outgoing]] = ()
+    generation: int | None = None
     answer: Future[list[int]] = field(default_factory=Future)
 
     def refuse(self) -> None:
@@ -27,47 +45,56 @@ class Commit:
 
 
 def carry_out(
-    asked: Sequence[Commit], consumer: Consumer, topic: str, ends: Mapping[int, int], servers: str
-) -> dict[int, int]:
+    asked: Sequence[Commit], consumer: Consumer, topic: str, windows: Mapping[int, Window], servers: str
+) -> dict[int, tuple[int, Ranges]]:
     """Commit what is the member's to commit, in one request, and answer everyone.
 
     Parameters
     ----------
     asked : sequence of Commit
-        In the order of asking; a later one goes before an earlier one.
+        In the order of asking, without sends; a later one goes before an earlier one.
     consumer : Consumer
         The member.
     topic : str
         What it reads.
-    ends : mapping
-        The partitions that it owns, and how far each was fetched.
+    windows : mapping
+        Of the partitions that it owns.
     servers : str
         For messages.
 
     Returns
     -------
-    dict of int to int
+    dict of int to (int, ranges)
         What was committed.
     """
-    # Of a caller that was cancelled before, nothing is committed.
-    waiting = [commit for commit in asked if commit.answer.set_running_or_notify_cancel()]
-    sound = [commit for commit in waiting if _is_within(commit, consumer, topic, ends, servers)]
-    wanted = {number: offset for commit in sound for number, offset in commit.offsets.items() if number in ends}
+    wanted = {
+        number: (offset, commit.beyond.get(number, ()))
+        for commit in asked
+        for number, offset in commit.offsets.items()
+        if number in windows
+    }
     try:
-        taken = _send(wanted, consumer, topic) if wanted else {}
+        taken = _send(places(wanted, topic, windows), consumer) if wanted else {}
     except KafkaException as error:
-        for commit in sound:
+        for commit in asked:
             commit.answer.set_exception(translate(error, servers, "take the commit", topic))
         return {}
-    for commit in sound:
+    for commit in asked:
         commit.answer.set_result(sorted(commit.offsets.keys() - taken.keys()))
-    return taken
+    return {number: (offset, wanted[number][1]) for number, offset in taken.items()}
 
 
-def _send(wanted: Mapping[int, int], consumer: Consumer, topic: str) -> dict[int, int]:
-    places = [TopicPartition(topic, number, offset) for number, offset in sorted(wanted.items())]
+def places(wanted: Mapping[int, tuple[int, Ranges]], topic: str, windows: Mapping[int, Window]) -> list[TopicPartition]:
+    """Return offsets as Kafka takes them."""
+    return [
+        TopicPartition(topic, number, offset if beyond else windows[number].past_marks(offset), to_text(beyond))
+        for number, (offset, beyond) in sorted(wanted.items())
+    ]
+
+
+def _send(wanted: list[TopicPartition], consumer: Consumer) -> dict[int, int]:
     try:
-        answered = consumer.commit(offsets=places, asynchronous=False)
+        answered = consumer.commit(offsets=wanted, asynchronous=False)
     except KafkaException as error:
         if error.args[0].code() in NOT_THE_OWNER:
             return {}
@@ -78,11 +105,11 @@ def _send(wanted: Mapping[int, int], consumer: Consumer, topic: str) -> dict[int
     return {place.partition: place.offset for place in answered if place.error is None}
 
 
-def _is_within(commit: Commit, consumer: Consumer, topic: str, ends: Mapping[int, int], servers: str) -> bool:
+def is_within(commit: Commit, consumer: Consumer, topic: str, windows: Mapping[int, Window], servers: str) -> bool:
     """Say whether the offsets exist; answer where they do not.  Kafka itself would take any number."""
     for number, offset in commit.offsets.items():
-        end = ends.get(number)
-        if end is None or 0 <= offset <= end:
+        window = windows.get(number)
+        if window is None or 0 <= offset <= window.end:
             continue
         try:
             _, end = consumer.get_watermark_offsets(TopicPartition(topic, number), ANSWER_S)

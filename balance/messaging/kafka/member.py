@@ -16,7 +16,8 @@ import asyncio
 import itertools
 import logging
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
@@ -29,7 +30,10 @@ from balance.messaging.bell import Bell
 from balance.messaging.broker import Polled, Record
 from balance.messaging.kafka import commits
 from balance.messaging.kafka.problems import is_lasting, translate
+from balance.messaging.kafka.records import to_record
+from balance.messaging.kafka.transactions import KafkaTransactions, Transaction
 from balance.messaging.kafka.window import Window
+from balance.messaging.progress import Ranges, from_text
 
 #: How long a first poll waits to be let into the group; Kafka's own wait for further members is 3 s.
 JOIN_S = 10.0
@@ -41,7 +45,8 @@ ANSWER_S = 10.0
 #: How often a member with a problem looks whether it is over.
 LOOK_AGAIN_S = 1.0
 
-_generations = itertools.count(1)  # unique in the process: who was out and is back is not taken for who it was
+# Unique, in other processes too: who was out and is back is not taken for who it was.
+_generations = itertools.count(time.time_ns())
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +64,8 @@ class KafkaMember:
         After so many seconds without a poll it leaves the group.
     clock : Clock
         Notices silence.
+    transactions : callable
+        Returns who carries out commits with which something is sent; called when that is first needed.
 
     Attributes
     ----------
@@ -66,13 +73,22 @@ class KafkaMember:
         Resolved when it has left the group and its thread ends.
     """
 
-    def __init__(self, properties: Mapping[str, Any], topic: str, *, session_s: float, clock: Clock) -> None:
+    def __init__(
+        self,
+        properties: Mapping[str, Any],
+        topic: str,
+        *,
+        session_s: float,
+        clock: Clock,
+        transactions: Callable[[], KafkaTransactions],
+    ) -> None:
         self.over: Future[None] = Future()
         self._properties = dict(properties)
         self._servers = str(properties["bootstrap.servers"])
         self._topic = topic
         self._session_s = session_s
         self._clock = clock
+        self._transactions = transactions
         self._bell = Bell()
         # It guards all that follows; re-entrant, since the client calls back from within a call.
         self._changed = threading.Condition(threading.RLock())
@@ -104,19 +120,18 @@ class KafkaMember:
                     answer = self._answer(generation, positions, max_records)
                     left_s = began + (wait_s if self._generation else max(wait_s, JOIN_S)) - loop.time()
                     if answer is None and left_s <= 0:
-                        answer = Polled(self._generation or next(_generations), self._assigned())
+                        answer = self._polled(self._generation or next(_generations))
                 if answer is not None:
                     return answer
                 with suppress(TimeoutError):  # wake in time to say that the reader is there
                     async with asyncio.timeout(min(left_s, self._session_s / 3)):
                         await rung.wait()
 
-    async def commit(self, offsets: Mapping[int, int]) -> list[int]:
+    async def commit(self, commit: commits.Commit) -> list[int]:
         """Answer as `Broker.commit`."""
-        commit = commits.Commit(dict(offsets))
         with self._changed:
             if self.over.done():
-                return sorted(offsets)
+                return sorted(commit.offsets)
             self._commits.append(commit)
             self._changed.notify()
         return await asyncio.wrap_future(commit.answer)
@@ -131,8 +146,8 @@ class KafkaMember:
     def _answer(self, generation: int, positions: Mapping[int, int], max_records: int) -> Polled | None:
         """Return what a poll gets at once; None if it has to wait."""
         self._polled_at = self._clock.now()
-        if self._generation and self._generation != generation:
-            return Polled(self._generation, self._assigned())
+        if self._generation and self._generation != generation and self._is_settled():
+            return self._polled(self._generation)
         wanted = [(n, positions[n]) for n in sorted(self._windows) if n in positions] if self._generation else []
         records: list[Record] = []
         for rank, (number, position) in enumerate(wanted):
@@ -147,15 +162,22 @@ class KafkaMember:
             if window.is_paused and window.has_room:
                 self._changed.notify()
         if records:
-            return Polled(generation, self._assigned(), records)
+            return self._polled(generation, records)
         if self._problem is not None:
             raise self._problem
         if self.over.done():
             raise StorageError(f"the reader of {self._topic!r} has left its group")
         return None
 
-    def _assigned(self) -> dict[int, int]:
-        return {number: self._windows[number].committed or 0 for number in sorted(self._windows)}
+    def _is_settled(self) -> bool:
+        """Whether it is known of every partition how far the group is."""
+        return all(window.committed is not None for window in self._windows.values())
+
+    def _polled(self, generation: int, records: Sequence[Record] = ()) -> Polled:
+        known = {number: window for number, window in sorted(self._windows.items()) if window.committed is not None}
+        assigned = {number: window.committed or 0 for number, window in known.items()}
+        beyond = {number: window.beyond for number, window in known.items() if window.beyond}
+        return Polled(generation, assigned, list(records), beyond)
 
     # -- in the thread -----------------------------------------------------------------------------
 
@@ -218,7 +240,9 @@ class KafkaMember:
                 return
             with self._changed:
                 for place in found:
-                    self._windows[place.partition].begin(max(place.offset, 0))  # below 0: nothing yet
+                    self._windows[place.partition].begin(
+                        max(place.offset, 0), from_text(place.metadata)
+                    )  # below 0: none
         if new or (self._is_in and not self._generation):
             self._new_generation()
 
@@ -230,13 +254,62 @@ class KafkaMember:
     def _do_commits(self, consumer: Consumer) -> None:
         with self._changed:
             asked, self._commits = self._commits, []
-            ends = {number: window.end for number, window in self._windows.items()}
-        if asked:
-            taken = commits.carry_out(asked, consumer, self._topic, ends, self._servers)
-            with self._changed:
-                for number, offset in taken.items():
-                    if number in self._windows:
-                        self._windows[number].committed = offset
+            windows = {number: window for number, window in self._windows.items() if window.committed is not None}
+            generation = self._generation
+        # Of a caller that was cancelled before, nothing is committed.
+        waiting = [commit for commit in asked if commit.answer.set_running_or_notify_cancel()]
+        for commit in [each for each in waiting if each.generation not in (None, generation)]:
+            waiting.remove(commit)
+            commit.refuse()
+        sound = [each for each in waiting if commits.is_within(each, consumer, self._topic, windows, self._servers)]
+        for commit in [each for each in sound if each.sends]:
+            sound.remove(commit)
+            self._transact(commit, consumer, windows)
+        if sound:
+            self._note_committed(commits.carry_out(sound, consumer, self._topic, windows, self._servers), windows)
+        self._pass_marks(consumer, windows)
+
+    def _note_committed(self, taken: Mapping[int, tuple[int, Ranges]], windows: Mapping[int, Window]) -> None:
+        with self._changed:
+            for number, (offset, beyond) in taken.items():
+                windows[number].committed, windows[number].beyond = offset, beyond
+
+    def _transact(self, commit: commits.Commit, consumer: Consumer, windows: Mapping[int, Window]) -> None:
+        """Hand a commit with its sends on; what came of it is told in the thread of the transactions."""
+        if not commit.offsets.keys() <= windows.keys():
+            commit.refuse()
+            return
+        wanted = {number: (offset, commit.beyond.get(number, ())) for number, offset in commit.offsets.items()}
+        places = commits.places(wanted, self._topic, windows)
+        transaction = Transaction(places, consumer.consumer_group_metadata(), commit.sends)
+
+        def over(taken: Future[bool]) -> None:
+            if (error := taken.exception()) is not None:
+                with self._changed:
+                    for number in wanted:  # whether it happened has to be asked
+                        windows[number].committed = None
+                    self._changed.notify()
+                commit.answer.set_exception(error)
+            elif taken.result():
+                self._note_committed({p.partition: (p.offset, wanted[p.partition][1]) for p in places}, windows)
+                commit.answer.set_result([])
+            else:
+                commit.refuse()
+
+        transaction.taken.add_done_callback(over)
+        self._transactions().submit(transaction)
+
+    def _pass_marks(self, consumer: Consumer, windows: Mapping[int, Window]) -> None:
+        """Commit what lies behind the last record, if that is committed: marks of transactions are nobody's work."""
+        behind = {
+            number: (window.tail, window.beyond)
+            for number, window in windows.items()
+            if not window.beyond and window.committed is not None and window.end <= window.committed < window.tail
+        }
+        if behind:
+            with suppress(KafkaException):
+                found = consumer.commit(offsets=commits.places(behind, self._topic, windows), asynchronous=False)
+                self._note_committed({p.partition: (p.offset, ()) for p in found if p.error is None}, windows)
 
     def _rewind(self, consumer: Consumer, number: int, start: int) -> None:
         try:
@@ -275,7 +348,13 @@ class KafkaMember:
 
     def _read(self, message: Message) -> Record | None:
         if (error := message.error()) is not None:
-            self._note(error, "deliver messages")
+            if error.code() == KafkaError._PARTITION_EOF:
+                with self._changed:
+                    window = self._windows.get(message.partition() or 0)
+                    if window is not None and not window.is_rewinding:
+                        window.tail = message.offset() or 0
+            else:
+                self._note(error, "deliver messages")
             return None
         return to_record(message)
 
@@ -317,19 +396,3 @@ class KafkaMember:
             logger.warning("kafka.problem topic=%s error=%s", self._topic, error)
         self._problem = translate(error, self._servers, doing, self._topic)
         self._bell.ring()
-
-
-def to_record(message: Message) -> Record:
-    """Return a message as the port has it; headers that are not UTF-8 keep their bytes as escapes."""
-    return Record(
-        message.partition() or 0,
-        message.offset() or 0,
-        message.key(),
-        message.value() or b"",
-        {name: _text(value) for name, value in dict(message.headers() or ()).items()},
-        message.timestamp()[1] / 1_000,
-    )
-
-
-def _text(value: str | bytes | None) -> str:
-    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value or ""

@@ -21,6 +21,8 @@ DEFAULT_PORT = 9092
 MAX_BATCH_BYTES = MAX_RECORD_BYTES + 2**16
 #: How long a message may take to be acknowledged, everything included.
 DELIVERY_TIMEOUT_S = 30.0
+#: How long a transaction may be open, and a message of it on its way.
+TRANSACTION_S = 10.0
 #: Bounds of what librdkafka holds: to be sent, and fetched ahead by one consumer.
 SEND_BUFFER_KIB = 64 * 2**10
 FETCH_BUFFER_KIB = 8 * 2**10
@@ -35,12 +37,14 @@ _OURS = frozenset(
         "enable.auto.commit",
         "enable.auto.offset.store",
         "enable.idempotence",
+        "enable.partition.eof",
         "group.id",
         "isolation.level",
         "message.max.bytes",
         "metadata.broker.list",
         "partition.assignment.strategy",
         "request.required.acks",
+        "transaction.timeout.ms",
         "transactional.id",
     }
 )
@@ -116,6 +120,20 @@ class KafkaOptions:
             "message.max.bytes": MAX_BATCH_BYTES,
         }
 
+    def transactional(self, name: str) -> dict[str, Any]:
+        """Return the properties of a producer whose messages and commits happen as one.
+
+        Whoever opens one with the same name takes over from whoever had it.  What a process leaves open when it dies is
+        ended by its successor, or by Kafka after `TRANSACTION_S`; until then nobody reads beyond it.
+        """
+        limit_ms = int(TRANSACTION_S * 1_000)
+        return {
+            **self.producer(),
+            "delivery.timeout.ms": limit_ms,
+            "transaction.timeout.ms": limit_ms,
+            "transactional.id": f"balance-{name}",
+        }
+
     def consumer(self, group: str, session_s: float) -> dict[str, Any]:
         """Return the properties of a member of `group`; it commits nothing by itself."""
         made = {
@@ -127,6 +145,8 @@ class KafkaOptions:
             "group.id": group,
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
+            "enable.partition.eof": True,  # where a partition ends, the marks of transactions included
+            "isolation.level": "read_committed",
             "auto.offset.reset": "earliest",
         }
         if made.get("group.protocol", "classic") == "classic":  # otherwise both are the broker's to set (KIP-848)

@@ -12,6 +12,7 @@ from collections import deque
 from itertools import islice
 
 from balance.messaging.broker import Record
+from balance.messaging.progress import Ranges
 
 #: Above either of them the partition is not fetched any further.
 MAX_RECORDS = 2_000
@@ -25,6 +26,11 @@ class Window:
     ----------
     committed : int or None
         What the group has committed; None as long as nobody has asked.
+    beyond : ranges
+        What the group has handled beyond that.
+    tail : int
+        Where the partition ended when it was last read to its end: behind the last record there may be marks of
+        transactions, which count as offsets and are never read.
     end : int
         The offset after the last record that was ever fetched.
     is_paused : bool
@@ -45,14 +51,16 @@ class Window:
     True
     """
 
-    __slots__ = ("_bytes", "_records", "_start", "committed", "end", "is_paused", "is_rewinding")
+    __slots__ = ("_bytes", "_records", "_start", "beyond", "committed", "end", "is_paused", "is_rewinding", "tail")
 
     def __init__(self) -> None:
         self._records: deque[Record] = deque()
         self._bytes = 0
         self._start = 0
         self.committed: int | None = None
+        self.beyond: Ranges = ()
         self.end = 0
+        self.tail = 0
         self.is_paused = False
         self.is_rewinding = True
 
@@ -71,9 +79,9 @@ class Window:
         """The offset from which it continues."""
         return self._start
 
-    def begin(self, committed: int) -> None:
+    def begin(self, committed: int, beyond: Ranges = ()) -> None:
         """Take over what the group has committed: that is where reading begins."""
-        self.committed = committed
+        self.committed, self.beyond = committed, beyond
         self.end = max(self.end, committed)
         self._advance(committed)
 
@@ -92,6 +100,19 @@ class Window:
             return None
         self._advance(position)
         return list(islice(self._records, max_records))
+
+    def past_marks(self, offset: int) -> int:
+        """Return where a commit of `offset` may go: over the marks behind it, if it is all that there is.
+
+        Examples
+        --------
+        >>> window = Window()
+        >>> window.begin(3)
+        >>> window.tail = 5  # of what was fetched the last has the offset 2
+        >>> window.past_marks(3), window.past_marks(2)
+        (5, 2)
+        """
+        return max(offset, self.tail) if offset >= self.end else offset
 
     def rewind(self, position: int) -> None:
         """Forget everything and continue from `position`, as soon as the consumer fetches from there."""

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from balance.errors import InvalidValue, UnknownId
-from balance.messaging.broker import Broker, Outgoing, Polled, Record
+from balance.messaging.broker import Broker, Outgoing, Polled, Record, Send
 
 
 def outgoing(*values: str, key: str | None = None) -> list[Outgoing]:
@@ -270,3 +270,89 @@ class BrokerSuite:
                 assert len(polled.records) <= max(most, 4)
 
         run(scenario)
+
+    def test_what_is_sent_with_a_commit_happens_with_it(self, run):
+        """Offsets and messages of one commit are there together, in order, and survive reopening."""
+
+        async def first(broker):
+            await broker.create_topic("t")
+            await broker.create_topic("answers", 2)
+            await broker.append("t", outgoing("0", "1", "2"))
+            joined = await broker.poll("t", "g", "m", generation=0, positions={})
+            sends = [Send("answers", Outgoing(b"k", f"to {n}".encode(), {"h": "زبان"})) for n in range(2)]
+            how = {"generation": joined.generation}
+            assert await broker.commit("t", "g", "m", {0: 2}, sends=sends, **how) == []
+            assert await broker.commit("t", "g", "m", {0: 3}, sends=[Send("t", outgoing("3")[0])], **how) == []
+            _, answers = await read(broker, "answers", 2, "reader")
+            assert [(r.value, r.headers) for r in answers] == [(b"to 0", {"h": "زبان"}), (b"to 1", {"h": "زبان"})]
+
+        async def second(broker):
+            assigned, records = await read(broker, "t", 1)
+            assert assigned[0] >= 3  # behind it, a broker may have put marks of its own
+            assert [r.value for r in records] == [b"3"]
+            _, answers = await read(broker, "answers", 2, "another reader")
+            assert [r.value for r in answers] == [b"to 0", b"to 1"]
+
+        run(first)
+        run(second)
+
+    def test_a_reader_that_has_read_all_has_no_lag(self, run):
+        """Whatever a broker writes beside the messages of a commit: who has committed the last is at the end."""
+
+        async def scenario(broker):
+            await broker.create_topic("t")
+            await broker.create_topic("answers")
+            await broker.append("t", outgoing("0", "1"))
+            joined = await broker.poll("t", "g", "m", generation=0, positions={})
+            for n in (1, 2):
+                sends = [Send("answers", outgoing(f"to {n}")[0])]
+                assert await broker.commit("t", "g", "m", {0: n}, sends=sends, generation=joined.generation) == []
+            _, records = await read(broker, "answers", 2, "reader")
+            await broker.commit("answers", "reader", "m", {0: records[-1].offset + 1})
+            while await broker.lag("answers", "reader") != {0: 0}:  # a mark may come after what it marks
+                await asyncio.sleep(0.01)
+            assert await broker.lag("t", "g") == {0: 0}
+
+        run(scenario)
+
+    def test_a_commit_that_is_refused_sends_nothing(self, run):
+        """Not the owner, an old generation, no such topic, too large: neither offsets nor messages are taken."""
+
+        async def scenario(broker):
+            await broker.create_topic("t")
+            await broker.create_topic("answers")
+            await broker.append("t", outgoing("x"))
+            joined = await broker.poll("t", "g", "m", generation=0, positions={})
+            good = [Send("answers", outgoing("never")[0])]
+            assert await broker.commit("t", "g", "stranger", {0: 1}, sends=good) == [0]
+            assert await broker.commit("t", "g", "m", {0: 1}, sends=good, generation=joined.generation - 1) == [0]
+            with pytest.raises(UnknownId):
+                await broker.commit("t", "g", "m", {0: 1}, sends=[*good, Send("nowhere", outgoing("x")[0])])
+            with pytest.raises(InvalidValue):
+                large = Outgoing(None, b"x" * (5 * 2**20), {})
+                await broker.commit("t", "g", "m", {0: 1}, sends=[*good, Send("answers", large)])
+            assert await broker.lag("t", "g") == {0: 1}
+            await broker.append("answers", outgoing("the first"))
+            _, records = await read(broker, "answers", 1, "reader")
+            assert [r.value for r in records] == [b"the first"]
+
+        run(scenario)
+
+    def test_what_is_handled_beyond_the_offset_is_remembered(self, run):
+        """A group may have handled messages behind one that it has not; whoever takes over is told."""
+
+        async def first(broker):
+            await broker.create_topic("t")
+            await broker.append("t", outgoing(*map(str, range(9))))
+            await broker.poll("t", "g", "m", generation=0, positions={})
+            assert await broker.commit("t", "g", "m", {0: 2}, beyond={0: ((3, 5), (7, 8))}) == []
+
+        async def second(broker):
+            joined = await broker.poll("t", "g", "m", generation=0, positions={})
+            assert (joined.assigned, joined.beyond) == ({0: 2}, {0: ((3, 5), (7, 8))}), joined
+            assert await broker.commit("t", "g", "m", {0: 9}, generation=joined.generation) == []
+            joined = await broker.poll("t", "g", "m", generation=0, positions={})
+            assert (joined.assigned, joined.beyond) == ({0: 9}, {})
+
+        run(first)
+        run(second)

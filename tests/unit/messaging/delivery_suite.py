@@ -12,7 +12,7 @@ from collections import Counter
 
 import pytest
 
-from balance.errors import Conflict, InvalidValue, MessageRejected, UnknownId
+from balance.errors import Conflict, InvalidValue, MessageRejected, StorageError, UnknownId
 from balance.messaging import DeadLetters, DeliveryPolicy, KafkaService, Outgoing
 
 #: No waits between attempts.
@@ -146,6 +146,23 @@ class DeliverySuite:
             while (await letters.count())["open"] < 1:  # what is no JSON is none the second time either
                 await asyncio.sleep(0.01)
             assert [letter["text"] for letter in (await letters.show("t"))["letters"]] == ["not json"]
+
+        run(scenario)
+
+    def test_a_message_with_two_letters_is_replayed_once(self, run):
+        """A letter that was written again, since who wrote it died before the commit, brings the message once."""
+
+        async def scenario(service):
+            heard, letters = Heard(), DeadLetters(service._broker)
+            await service.create_topic("t.dead-letter")
+            original = {"topic": "t", "partition": 0, "offset": 7, "key": None, "value": "e30=", "headers": {}}
+            letter = Outgoing(None, json.dumps({"original": original}).encode(), {})
+            other = Outgoing(None, json.dumps({"original": {**original, "offset": 8}}).encode(), {})
+            await service._broker.append("t.dead-letter", [letter, other, letter])
+            await service.subscribe("t", "g", heard)
+            answer = await letters.replay("t")
+            assert (answer["replayed"], answer["unreadable"], answer["open"]) == (2, 0, 0)
+            await heard.until(2)
 
         run(scenario)
 
@@ -334,6 +351,94 @@ class DeliverySuite:
             await heard.until(10)
             await service.unsubscribe("t", "g")
             assert (await service.lag("t", "g"))["lag"] == 0
+
+        run(scenario)
+
+    def test_answers_go_with_the_commit(self, run):
+        """What a handler returns is sent, once each, and does not wait for a message before it that takes longer."""
+
+        async def scenario(service):
+            answers, release = Heard(), asyncio.Event()
+
+            async def handler(message):
+                if message.offset == 0:
+                    await release.wait()
+                return [service.sending("answers", {"to": message.value["n"]}, key="k")]
+
+            await service.create_topic("answers")
+            await service.subscribe("answers", "reader", answers)
+            await service.send_batch("t", [{"n": n} for n in range(50)])
+            await service.subscribe("t", "g", handler, policy=DeliveryPolicy(concurrency=4, commit_every_s=0.0))
+            await answers.until(49)
+            assert (await service.lag("t", "g"))["lag"] == 50
+            release.set()
+            await answers.until(50)
+            assert sorted(m.value["to"] for m in answers.messages) == list(range(50))
+            await service.unsubscribe("t", "g")
+            assert (await service.lag("t", "g"))["lag"] == 0
+
+        run(scenario)
+
+    def test_whoever_takes_over_answers_what_was_not_answered(self, run):
+        """A consumer that ends while one message hangs: its successor handles that one, and nothing else again."""
+
+        async def scenario(service):
+            answers, handled = Heard(), []
+
+            def answering(hangs):
+                async def handler(message):
+                    if hangs and message.offset == 3:
+                        await asyncio.Event().wait()
+                    handled.append(message.offset)
+                    return [service.sending("answers", {"to": message.offset})]
+
+                return handler
+
+            policy = DeliveryPolicy(concurrency=4, commit_every_s=0.0, grace_s=0.01)
+            await service.create_topic("answers")
+            await service.subscribe("answers", "reader", answers)
+            await service.send_batch("t", [{"n": n} for n in range(20)])
+            await service.subscribe("t", "g", answering(True), policy=policy)
+            await answers.until(19)
+            await service.unsubscribe("t", "g")
+            await service.subscribe("t", "g", answering(False), policy=policy)
+            await answers.until(20)
+            assert sorted(handled) == list(range(20))
+            assert sorted(m.value["to"] for m in answers.messages) == list(range(20))
+
+        run(scenario)
+
+    def test_a_commit_whose_outcome_is_unknown_sends_nothing_twice(self, run, monkeypatch):
+        """The broker fails now before a commit, now after it: each message is answered once all the same."""
+        monkeypatch.setattr("balance.messaging.subscription.BROKER_PAUSE_S", 0.001)
+
+        async def scenario(service):
+            answers, plain, calls = Heard(), service._broker.commit, []
+
+            async def commit(*who, **how):
+                if how.get("sends"):
+                    calls.append(None)
+                    if len(calls) % 3 == 1:
+                        raise StorageError("before")
+                    done = await plain(*who, **how)
+                    if len(calls) % 3 == 2:
+                        raise StorageError("after")
+                    return done
+                return await plain(*who, **how)
+
+            async def handler(message):
+                return [service.sending("answers", {"to": message.offset})]
+
+            monkeypatch.setattr(service._broker, "commit", commit, raising=False)
+            await service.create_topic("answers")
+            await service.subscribe("answers", "reader", answers)
+            await service.subscribe("t", "g", handler, policy=DeliveryPolicy(commit_every_s=0.0))
+            for n in range(12):
+                await service.send_message("t", {"n": n})
+                await answers.until(n + 1)
+            await service.unsubscribe("t", "g")
+            assert sorted(m.value["to"] for m in answers.messages) == list(range(12))
+            assert len(calls) > 12
 
         run(scenario)
 

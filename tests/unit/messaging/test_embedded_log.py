@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from balance.clock import FakeClock
 from balance.errors import NotReady, StorageError
-from balance.messaging.broker import Outgoing
+from balance.messaging import KafkaService
+from balance.messaging.broker import Outgoing, Send
 from balance.messaging.log import EmbeddedLog
+from balance.messaging.partition import PartitionLog
+from balance.messaging.segment import Segment
 
 _spec = importlib.util.spec_from_file_location("broker_suite", Path(__file__).with_name("broker_suite.py"))
 broker_suite = importlib.util.module_from_spec(_spec)
@@ -266,8 +271,11 @@ def test_committed_offsets_are_compacted(tmp_path, monkeypatch):
 
 _WRITER = """
 import asyncio, sys
-from balance.messaging.broker import Outgoing
+from balance.messaging import KafkaService
+from balance.messaging.broker import Outgoing, Send
 from balance.messaging.log import EmbeddedLog
+from balance.messaging.partition import PartitionLog
+from balance.messaging.segment import Segment
 
 async def main():
     log = EmbeddedLog(sys.argv[1])
@@ -332,3 +340,131 @@ def test_cancelled_append_is_whole_or_absent(tmp_path):
         assert set(counts.values()) <= {1, 12}
 
     with_log(tmp_path, scenario)
+
+
+def test_a_commit_is_whole_after_a_crash_between_its_parts(tmp_path, monkeypatch):
+    """The book says that it happened, its messages had not come to their partitions: they are there when it opens."""
+
+    async def crash(log):
+        await log.create_topic("t")
+        await log.create_topic("answers", 2)
+        await log.append("t", outgoing("x"))
+        await log.append("answers", outgoing("before"))
+        await log.poll("t", "g", "m", generation=0, positions={})
+        shown = PartitionLog.stage
+
+        def die(partition, *args, **how):
+            if partition.directory.parent.name == "answers":
+                raise SystemExit  # past every handler of failures, as a power cut
+            return shown(partition, *args, **how)
+
+        monkeypatch.setattr(PartitionLog, "stage", die)
+        monkeypatch.setattr(threading, "excepthook", lambda _: None)
+        sends = [Send("answers", Outgoing(str(n).encode(), str(n).encode(), {"h": "1"})) for n in range(6)]
+        committing = asyncio.create_task(log.commit("t", "g", "m", {0: 1}, sends=sends))
+        while log._writer._thread.is_alive():
+            await asyncio.sleep(0.001)
+        committing.cancel()
+        monkeypatch.undo()
+
+    async def after(log):
+        assert await log.lag("t", "g") == {0: 0}
+        _, records = await read(log, "answers", 7, "reader")
+        assert sorted(r.value for r in records) == [b"0", b"1", b"2", b"3", b"4", b"5", b"before"]
+        assert {r.value: r.headers for r in records}[b"5"] == {"h": "1"}
+        assert (await log.append("t", outgoing("y"))) == [(0, 1)]
+
+    with_log(tmp_path, crash)
+    with_log(tmp_path, after)
+    with_log(tmp_path, lambda log: _count(log, "answers", 7))  # opened again, nothing is written a second time
+
+
+async def _count(log, topic, expected):
+    assert sum(partition.end_offset for partition in log._topics[topic].partitions) == expected
+
+
+def test_a_commit_that_fails_half_way_is_taken_back(tmp_path, monkeypatch):
+    """The disk is full for the messages: no offset, no message, and the next try is the only one that counts."""
+
+    async def scenario(log):
+        await log.create_topic("t")
+        await log.create_topic("answers")
+        await log.append("t", outgoing("x"))
+        await log.poll("t", "g", "m", generation=0, positions={})
+        plain = Segment.append
+
+        def full(segment, frames):
+            if "answers" in str(segment.path):
+                raise StorageError("no room")
+            plain(segment, frames)
+
+        monkeypatch.setattr(Segment, "append", full)
+        sends = [Send("answers", outgoing("once")[0])]
+        with pytest.raises(StorageError, match="no room"):
+            await log.commit("t", "g", "m", {0: 1}, sends=sends)
+        assert await log.lag("t", "g") == {0: 1}
+        monkeypatch.undo()
+        assert await log.commit("t", "g", "m", {0: 1}, sends=sends) == []
+
+    with_log(tmp_path, scenario)
+
+    async def after(log):
+        assert await log.lag("t", "g") == {0: 0}
+        _, records = await read(log, "answers", 1, "reader")
+        assert [r.value for r in records] == [b"once"]
+        await _count(log, "answers", 1)
+
+    with_log(tmp_path, after)
+
+
+_ANSWERER = """
+import asyncio, sys
+from balance.messaging import DeliveryPolicy, EmbeddedLog, KafkaService
+
+async def main():
+    service = KafkaService(broker=EmbeddedLog(sys.argv[1]))
+    await service.connect()
+    await service.create_topic("answers", 3)
+
+    async def handler(message):
+        print(message.offset, flush=True)
+        return [service.sending("answers", {"to": message.value["n"]}, key=str(message.offset))]
+
+    await service.subscribe("t", "g", handler, policy=DeliveryPolicy(concurrency=3, commit_every_s=0.0))
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+def test_kill_9_answers_nothing_twice(tmp_path):
+    """A consumer that answers with its commits is killed in full swing, again and again: each message has one."""
+    total = 600
+
+    async def fill(log):
+        await log.create_topic("t", 2)
+        await log.append("t", [Outgoing(str(n).encode(), b'{"n":%d}' % n, {}) for n in range(total)])
+
+    with_log(tmp_path, fill)
+    for _ in range(3):
+        with subprocess.Popen([sys.executable, "-c", _ANSWERER, str(tmp_path)], stdout=subprocess.PIPE) as answerer:
+            for _, _line in zip(range(120), answerer.stdout, strict=False):
+                pass
+            answerer.send_signal(signal.SIGKILL)
+
+    async def finish(log):
+        service = KafkaService(broker=log)
+        await service.connect()
+
+        async def handler(message):
+            return [service.sending("answers", {"to": message.value["n"]})]
+
+        await service.subscribe("t", "g", handler)
+        while (await service.lag("t", "g"))["lag"]:
+            await asyncio.sleep(0.005)
+        await service.close()
+        _, records = await read(log, "answers", total, "reader")
+        assert sorted(json.loads(r.value)["to"] for r in records) == list(range(total))
+        await _count(log, "answers", total)
+
+    with_log(tmp_path, finish)

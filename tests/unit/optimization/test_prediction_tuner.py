@@ -11,8 +11,7 @@ from balance.clock import FakeClock
 from balance.errors import InvalidValue
 from balance.prediction.optimization import PredictionTuner
 from balance.timeseries import LIGHT_METHODS, CombinedForecaster
-from balance.timeseries.methods import NAIVE, Method
-from balance.timeseries.profiles import SEASONAL_NAIVE
+from balance.timeseries.methods import NAIVE, SEASONAL_NAIVE, Method
 
 
 def tuner() -> PredictionTuner:

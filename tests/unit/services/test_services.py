@@ -186,6 +186,29 @@ def test_a_request_that_comes_again_is_answered_from_its_outcome(run, tmp_path):
     store.close()
 
 
+def test_a_request_that_comes_twice_at_once_is_done_once(run):
+    """The same message again while the first is under way: one fetch, and the same answer for each of the two."""
+
+    async def scenario(house):
+        raw = Inbox()
+        await house.kafka.create_topic(results_topic("m"))
+        await house.kafka.subscribe(results_topic("m"), "raw", raw)
+        house.source.gate.clear()
+        await house.data.request_data("m", "q", request_id="r")
+        [message] = [r for p in house.log._topics[DATA_REQUESTS_TOPIC].partitions for r in p.read(0, 10)]
+        await house.log.append(DATA_REQUESTS_TOPIC, [Outgoing(message.key, message.value, {})])
+        await house.collector.start()
+        while not house.source.queries:
+            await asyncio.sleep(0.001)
+        house.source.gate.set()
+        one, other = await raw.until(2)
+        assert one == other
+        assert house.source.queries == ["q"]
+        assert house.collector._in_hand == {}
+
+    run(scenario)
+
+
 def test_outcomes_are_bounded_in_the_store_too(tmp_path):
     """However many requests there were, about as many outcomes as wished are kept, the last ones."""
     store = Store(f"sqlite:///{tmp_path / 'store.db'}", clock=(clock := FakeClock()))
