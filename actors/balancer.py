@@ -16,30 +16,23 @@ from typing import Any, ClassVar
 from ray.autoscaler.sdk import request_resources
 
 from actors.base import Shell, ask
-from actors.model_coordinator import reservation_of
+from actors.sight import Known, forecast_step_s, snapshot_of
 from actors.starts import Starts
 from balance import planning
 from balance.adapters.ray_places import bundle
 from balance.clock import iso
 from balance.planning import (
-    DataNeed,
-    DemandForecast,
-    HostState,
     Memory,
-    ModelState,
     Plan,
     PlanPolicy,
-    SchedulerState,
+    ScalingPolicy,
     Situation,
     Snapshot,
 )
-from balance.planning.sharing import fits
-from balance.types import NOTHING, Resources
+from balance.types import Resources
 
 STEPS = 120
 HORIZON_STEPS = 24
-FORECAST_STEPS_S = (1.0, 2.0, 10.0, 20.0, 60.0, 120.0, 600.0, 1200.0, 3600.0)
-"""Steps that forecasts may have: those that the tiers of the history divide well."""
 
 SETTLE_TICKS = 6
 """How many ticks a lower need has to last before anything is given back."""
@@ -63,13 +56,15 @@ class BalancerActor(Shell):
         super().__init__(settings)
         tick_s = self.settings.tick_s
         self.step_s = max(1.0, round(tick_s / 5))
-        self.policy = PlanPolicy(settle_s=SETTLE_TICKS * tick_s, min_window_s=max(2.0, tick_s / 2))
+        usual = PlanPolicy(scaling_policy(tick_s))
         known = self.store.get(MEMORY, "memory")
         self.memory = Memory.from_dict(known) if known else Memory()
         kept = self.store.get(MEMORY, "tick") or {}
         self.tick = int(kept.get("tick", 0))
         self.scaled: set[str] = set(kept.get("scaled", ()))
         self.starts = Starts.from_dict(kept.get("starts", {}))
+        self.policy = usual.changed(**kept.get("policy", {}))
+        self.changes: dict[str, Any] = dict(kept.get("policy", {}))
         self.nodes_asked = tuple((Resources.from_dict(each), int(n)) for each, n in kept.get("nodes_asked", ()))
         self.last: Plan | None = None
         self.seen: Situation | None = None
@@ -85,7 +80,7 @@ class BalancerActor(Shell):
 
     async def follow_forecasts(self) -> None:
         """Get the latest forecasts; where nobody answers, the last ones stay until they reach no further."""
-        grid = (forecast_step_s(self.reach_s), HORIZON_STEPS)
+        grid = (forecast_step_s(self.reach_s, HORIZON_STEPS), HORIZON_STEPS)
         try:
             self.forecasts = await ask("prediction", "rates", *grid, self.models, patience_s=PATIENCE_S)
         except Exception as error:
@@ -102,7 +97,10 @@ class BalancerActor(Shell):
         models = await ask("model_coordinator", "list_models")
         self.replicas = {each["model_id"]: (each["allocation"] or {}).get("replicas", 0) for each in models}
         await self._let_go(set(observed["batches"]["models"]))
-        snapshot = self._snapshot(observed)
+        now = self.clock.wall()
+        self.starts.look(now, observed["resource_allocator"]["cluster"]["total"]["cpu"])
+        known = Known(self.replicas, self.forecasts, self.starts, self.nodes_asked, self.settings.autoscaling)
+        snapshot = snapshot_of(self.tick, now, observed, known, self.step_s)
         self.reach_s = self.settings.tick_s + max(
             (m.cold_start_s + m.objective_s for m in snapshot.models), default=0.0
         )
@@ -121,96 +119,6 @@ class BalancerActor(Shell):
             await self._ask_for_nodes(())
             kept = self._kept()
             await self.commit(lambda tx: tx.put(MEMORY, "tick", kept))
-
-    # -- observe -----------------------------------------------------------------------------------
-
-    def _snapshot(self, observed: dict[str, Any]) -> Snapshot:
-        at = self.clock.wall()
-        cluster = observed["resource_allocator"]["cluster"]
-        queue = observed.get("scheduler", {}).get("queue", {})
-        total, free = _resources(cluster, "total"), _resources(cluster, "available")
-        free += _idle_leases(observed.get("scheduler", {}).get("leases", {}))
-        self.starts.look(at, total.cpu)
-        data = observed.get("data_coordinator", {})
-        models = tuple(
-            self._model(model_id, figures, observed, free)
-            for model_id, figures in sorted(observed["batches"]["models"].items())
-        )
-        return Snapshot(
-            self.tick,
-            at,
-            total=total,
-            free=free,
-            models=models,
-            scheduler=SchedulerState(
-                queue.get("queued", 0), queue.get("running", 0), queue.get("oldest_queued_s", 0.0)
-            ),
-            hosts=(
-                HostState(
-                    "cluster",
-                    _share(cluster["used"]["cpu"], cluster["total"]["cpu"]),
-                    _share(cluster["used"]["memory"], cluster["total"]["memory"]),
-                ),
-            ),
-            data_free_bytes=int(data.get("usage", {}).get("free_bytes", 0)),
-            autoscaling=self.settings.autoscaling,
-            nodes_asked=self.nodes_asked,
-        )
-
-    def _model(self, model_id: str, figures: dict[str, Any], observed: dict[str, Any], free: Resources) -> ModelState:
-        counts = observed["arrivals"].get(model_id) or []
-        known = [value for value in counts if value is not None]
-        demand = Resources.from_dict(figures["demand"])
-        return ModelState(
-            model_id,
-            priority=figures["priority"],
-            demand=demand,
-            objective_s=figures["objective_s"],
-            queued=figures["queued"],
-            running=figures["running"],
-            oldest_wait_s=max(0.0, figures["oldest_wait_s"]),
-            arrivals=tuple(known),
-            step_s=self.step_s,
-            forecast=_forecast(self.forecasts.get(model_id)),
-            service_s=figures["service_s"],
-            service_p90_s=figures["service_p90_s"],
-            batch_size=max(1.0, figures["batch_size"]),
-            cold_start_s=self._cold_start_s(model_id, demand, observed, free),
-            replicas=self.replicas.get(model_id, 0),
-            parallelism=figures["parallelism"],
-            boosted_to=figures["boosted_to"],
-            batch_window_s=figures["window_s"],
-            admission_per_s=figures["admission_per_s"],
-            data=self._data(model_id, observed),
-        )
-
-    def _cold_start_s(self, model_id: str, demand: Resources, observed: dict[str, Any], free: Resources) -> float:
-        """Return how long one more replica would take: an executor with its code, and a node where there is no room."""
-        pool = observed.get("scheduler", {}).get("pool", {})
-        seen = pool.get("models", {}).get(reservation_of(model_id), {}).get("starts_s", ())
-        start_s = self.starts.replica_s(model_id, seen, pool.get("executor_start_s"))
-        needs_node = self.settings.autoscaling and not fits(demand, free, 1)
-        return start_s + (self.starts.node_s if needs_node else 0.0)
-
-    @staticmethod
-    def _data(model_id: str, observed: dict[str, Any]) -> tuple[DataNeed, ...]:
-        """Return the data that this model uses, with when it will be wanted again."""
-        resident = observed.get("data_coordinator", {}).get("data", {})
-        needs = []
-        for data_id, use in sorted(observed["batches"]["data"]["uses"].items()):
-            if use["model_id"] == model_id and data_id in resident:
-                entry = resident[data_id]
-                needs.append(
-                    DataNeed(
-                        data_id,
-                        int(entry["size_bytes"]),
-                        resident=entry["state"] in {"cached", "held"} and not use["aged"],
-                        fetching=entry["state"] == "fetching",
-                        next_use_at=use["next_use_at"],
-                        fetch_s=use["fetch_s"],
-                    )
-                )
-        return tuple(needs)
 
     # -- act ---------------------------------------------------------------------------------------
 
@@ -268,6 +176,7 @@ class BalancerActor(Shell):
         return {
             "tick": self.tick,
             "scaled": sorted(self.scaled),
+            "policy": dict(self.changes),
             "starts": self.starts.to_dict(),
             "nodes_asked": [[amount.to_dict(), count] for amount, count in self.nodes_asked],
         }
@@ -340,6 +249,31 @@ class BalancerActor(Shell):
         """Return what the last plan was made from, as `balance.planning.Situation` has it; None before the first."""
         return None if self.seen is None else self.seen.to_dict()
 
+    async def set_policy(self, **changes: Any) -> dict[str, Any]:
+        """Change settings of the decision, from the next tick on and beyond restarts.
+
+        Parameters
+        ----------
+        **changes
+            Settings of `balance.planning.PlanPolicy` or its `ScalingPolicy`, such as ``coverage=0.95`` or
+            ``lead="reactive"``.
+
+        Returns
+        -------
+        dict
+            All fields as they are now.
+
+        Raises
+        ------
+        InvalidValue
+            There is no such field, or the value is not possible; nothing is changed.
+        """
+        self.policy = self.policy.changed(**changes)
+        self.changes.update(changes)
+        kept = self._kept()
+        await self.commit(lambda tx: tx.put(MEMORY, "tick", kept))
+        return self.policy.to_dict()
+
     async def stats(self) -> dict[str, Any]:
         """Return how the loop is doing.
 
@@ -363,37 +297,12 @@ class BalancerActor(Shell):
         }
 
 
-def forecast_step_s(reach_s: float) -> float:
-    """Return the step of forecasts that are to reach so far: half of their steps, since they get half as old.
+def scaling_policy(tick_s: float) -> ScalingPolicy:
+    """Return how the loop scales: as its ticks are, since nothing can be decided between two of them.
 
     Examples
     --------
-    >>> forecast_step_s(11.0), forecast_step_s(100.0), forecast_step_s(1e9)
-    (1.0, 10.0, 3600.0)
+    >>> scaling_policy(10.0).window_s
+    40.0
     """
-    return next((step for step in FORECAST_STEPS_S if step * HORIZON_STEPS / 2 >= reach_s), FORECAST_STEPS_S[-1])
-
-
-def _forecast(made: dict[str, Any] | None) -> DemandForecast | None:
-    if made is None or not made["point"]:
-        return None
-    low, middle, high = (tuple(made["quantiles"][name]) for name in ("0.1", "0.5", "0.9"))
-    return DemandForecast(made["starts_at"], made["step_s"], low, middle, high, made["method"], made["status"])
-
-
-def _resources(cluster: dict[str, Any], kind: str) -> Resources:
-    amounts = cluster[kind]
-    cpu, memory, gpu = (max(0.0, amounts[name] or 0.0) for name in ("cpu", "memory", "gpu"))
-    return Resources.capacity(cpu, memory, gpu)
-
-
-def _idle_leases(leases: dict[str, Any]) -> Resources:
-    """Return what the scheduler holds and does not use: it gives it back when somebody asks."""
-    idle = NOTHING
-    for node in leases.values():
-        idle += Resources.from_dict(node["held"]) - Resources.from_dict(node["used"])
-    return idle
-
-
-def _share(part: float | None, whole: float | None) -> float:
-    return min(1.0, max(0.0, part / whole)) if part and whole else 0.0
+    return ScalingPolicy(bin_s=tick_s, window_s=4 * tick_s, drain_s=4 * tick_s, settle_s=SETTLE_TICKS * tick_s)

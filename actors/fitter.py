@@ -7,6 +7,7 @@ system gives them what the control plane leaves (`os.nice`).
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import time
 import zlib
@@ -70,6 +71,7 @@ class FitterActor:
         os.nice(yields_by)
         self._load = LoadPredictor()
         self._refresh_s = 0.0
+        self._asked: dict[str, Any] = {}
 
     def __repr__(self) -> str:
         return f"Balance<{self.name}>"
@@ -116,15 +118,18 @@ class FitterActor:
             ``module:class``.
         method : str
             Of the class.
-        history : History, optional
-            What it reads; None for a class that reads none.
+        history : History
+            What it reads, if it reads one.
         arguments : sequence
             Of the method.
         """
         began = time.process_time()
         module, _, name = where.partition(":")
         kind = getattr(importlib.import_module(module), name)
-        made = kind(history=history) if history is not None else kind()
+        if "history" in inspect.signature(kind).parameters:
+            made = kind(history=history)
+        else:  # what it has learnt of a model serves it the next time
+            made = self._asked.setdefault(where, kind())
         return getattr(made, method)(*arguments), time.process_time() - began
 
 

@@ -10,16 +10,15 @@ import asyncio
 import math
 import os
 import pickle
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
-from ray.exceptions import RayTaskError
 
 from actors import fitter
 from actors.base import Shell, ask
 from actors.monitoring import ARRIVALS
+from actors.questions import PATIENCE_S, Questions
 from balance.prediction.demand import CpuBudget, ForecastBook
 from balance.prediction.demand.forecast_book import Grid
 from balance.prediction.demand.load_predictor import ALL
@@ -33,12 +32,6 @@ STEPS = 2016
 BATCH = 32
 """How many series go to a fitter at once; it does as many of them as take `fitter.CHUNK_S`."""
 
-FRESH_S = 5.0
-"""An answer that is not older is given again instead of computed anew."""
-
-PATIENCE_S = 300.0
-"""How long an answer of a fitter is awaited."""
-
 COARSE_S = 30.0
 HEAVY_S, LIGHT_S = 1.0, 0.09
 """What learning one series may take at most: where steps are at least `COARSE_S` long, and where they are shorter."""
@@ -50,7 +43,18 @@ ASKED_S = 600.0
 MOST_WISHES = 4
 """In how many different steps forecasts are made at once; those that nobody has asked for longest go."""
 
-DEMAND, PATTERN, TUNING = (f"balance.prediction.{part}." for part in ("demand", "pattern", "optimization"))
+NEEDS, RESOURCES, LOAD, USAGE, BEHAVIOR, TREND, TUNER = (
+    f"balance.prediction.{where}"
+    for where in (
+        "demand.model_needs_predictor:ModelNeedsPredictor",
+        "demand.resource_predictor:ResourcePredictor",
+        "demand.load_predictor:LoadPredictor",
+        "pattern.usage_analyzer:UsageAnalyzer",
+        "pattern.behavior_analyzer:BehaviorAnalyzer",
+        "pattern.trend_detector:TrendDetector",
+        "optimization.prediction_tuner:PredictionTuner",
+    )
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -85,7 +89,7 @@ class PredictionActor(Shell):
         self._known_until = 0.0
         self._fitters: list[Any] = []
         self._due = asyncio.Condition()
-        self._answers: dict[tuple[Any, ...], tuple[float, asyncio.Future[Any]]] = {}
+        self._questions = Questions(self._fitter_of, lambda: self.history, self.budget, self.clock)
         self._take_up()
         self.spawn(self.every(FOLLOW_S, self.follow))
         self.spawn(self.every(KEEP_S, self.keep))
@@ -268,59 +272,43 @@ class PredictionActor(Shell):
         most = HEAVY_S if wish.book.grid.step_s >= COARSE_S else LIGHT_S
         return float(2.0 ** math.floor(math.log2(min(most, max(share, 1e-3)))))
 
-    # -- what anybody may ask ------------------------------------------------------------------------
+    # -- what anybody may ask: the contract's classes, on the recorded history ---------------------
 
     async def predict_needs(self, model_id: str, recent_requests: list[Any]) -> dict[str, Any]:
         """As `ModelNeedsPredictor.predict_needs`, and ``age_s``."""
-        where = DEMAND + "model_needs_predictor:ModelNeedsPredictor"
-        return await self._ask_fitter(where, "predict_needs", model_id, recent_requests)
+        return await self._questions.now(model_id, NEEDS, "predict_needs", model_id, recent_requests)
 
     async def predict_resources(self, model_id: str, recent_usage: list[Any]) -> dict[str, Any]:
         """As `ResourcePredictor.predict_resources`, and ``age_s``."""
-        where = DEMAND + "resource_predictor:ResourcePredictor"
-        return await self._ask_fitter(where, "predict_resources", model_id, recent_usage)
+        return await self._questions.now(model_id, RESOURCES, "predict_resources", model_id, recent_usage)
 
     async def predict_load(self, time_window: int = 60) -> dict[str, Any]:
         """As `LoadPredictor.predict_load` for the requests of all models, and ``age_s``."""
-        return await self._remembered(
-            ("predict_load", time_window),
-            lambda: self._ask_fitter(DEMAND + "load_predictor:LoadPredictor", "predict_load", time_window, series=ALL),
-        )
+        return await self._questions.lately(ALL, LOAD, "predict_load", time_window)
+
+    async def analyze_usage(self, model_id: str, time_window: int = 60) -> dict[str, Any]:
+        """As `UsageAnalyzer.analyze_usage` for the model's requests, and ``age_s``."""
+        return await self._questions.lately(model_id, USAGE, "analyze_usage", model_id, time_window)
+
+    async def analyze_behavior(self, model_id: str, time_window: int = 300) -> dict[str, Any]:
+        """As `BehaviorAnalyzer.analyze_behavior` for the model's requests, and ``age_s``."""
+        return await self._questions.lately(model_id, BEHAVIOR, "analyze_behavior", model_id, time_window)
+
+    async def detect_trend(self, model_id: str, time_window: int = 86400) -> dict[str, Any]:
+        """As `TrendDetector.detect_trend` for the model's requests, and ``age_s``."""
+        return await self._questions.lately(model_id, TREND, "detect_trend", model_id, time_window)
+
+    async def tune_predictions(self, model_id: str, prediction_data: dict[str, Any]) -> dict[str, Any]:
+        """As `PredictionTuner.tune_predictions`, and ``age_s``."""
+        return await self._questions.now(model_id, TUNER, "tune_predictions", model_id, prediction_data)
 
     async def record(self, at: float, count: float = 1.0) -> None:
         """Record that `count` requests came at POSIX second `at`, for `predict_load`."""
         await ask("monitoring", "record", [(ALL, at, count)])
 
-    async def _remembered(self, key: tuple[Any, ...], make: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
-        """Return the answer to a question that was asked lately, with its age; those who ask at once share one."""
-        now = self.clock.now()
-        at, known = self._answers.get(key, (-math.inf, None))
-        if known is None or now - at > FRESH_S:
-            self._answers = {key: kept for key, kept in self._answers.items() if now - kept[0] <= FRESH_S}
-            known = asyncio.ensure_future(make())
-            at, _ = self._answers[key] = (now, known)
-            known.add_done_callback(lambda done: self._forget(key) if done.cancelled() or done.exception() else None)
-        answer = await asyncio.shield(known)
-        return {**answer, "age_s": self.clock.now() - at}
-
-    def _forget(self, key: tuple[Any, ...]) -> None:
-        self._answers.pop(key, None)
-
-    async def _ask_fitter(self, where: str, method: str, *arguments: Any, series: str | None = None) -> dict[str, Any]:
-        """Let a class answer in a fitter's process, with the part of the history that is about its first argument."""
-        subject = str(arguments[0]) if series is None else series
-        names = [
-            name for name in self.history.series() if name == subject or name.endswith((f"/{subject}", f":{subject}"))
-        ]
+    def _fitter_of(self, subject: str) -> Any:
         self._begin()
-        chosen = self._fitters[fitter.which(subject, len(self._fitters))]
-        call = chosen.answer.remote(where, method, self.history.part(names), arguments)
-        try:
-            answer, cpu_s = await asyncio.wait_for(call, PATIENCE_S)
-        except RayTaskError as error:
-            raise error.cause from None
-        self.budget.spend(cpu_s)
-        return {**answer, "age_s": 0.0}
+        return self._fitters[fitter.which(subject, len(self._fitters))]
 
     async def stats(self) -> dict[str, Any]:
         """Return what is forecast, and what it takes.

@@ -15,30 +15,29 @@ from balance.planning.actions import (
     SetPriority,
     Throttle,
 )
-from balance.planning.calibration import Calibration, Guess
 from balance.planning.decision import Decision, Plan
 from balance.planning.explaining import explain
 from balance.planning.learning import learn
-from balance.planning.memory import Memory, ModelMemory, Tally, Wager
+from balance.planning.memory import Memory, ModelMemory, Tally
 from balance.planning.outlook import Outlook
 from balance.planning.planner import plan
 from balance.planning.policy import PlanPolicy
+from balance.planning.scaling import Observation, ScalerState, ScalingDecision, ScalingPolicy, scale
 from balance.planning.situation import Situation
 from balance.planning.snapshot import DataNeed, DemandForecast, HostState, ModelState, SchedulerState, Snapshot
 from balance.planning.what_if import differences, suppose
 
 __all__ = [
     "Action",
-    "Calibration",
     "DataNeed",
     "Decision",
     "DemandForecast",
     "Expectation",
-    "Guess",
     "HostState",
     "Memory",
     "ModelMemory",
     "ModelState",
+    "Observation",
     "Outlook",
     "Plan",
     "PlanPolicy",
@@ -46,6 +45,9 @@ __all__ = [
     "Release",
     "RequestNodes",
     "Reserve",
+    "ScalerState",
+    "ScalingDecision",
+    "ScalingPolicy",
     "SchedulerState",
     "SetParallelism",
     "SetPriority",
@@ -53,10 +55,10 @@ __all__ = [
     "Snapshot",
     "Tally",
     "Throttle",
-    "Wager",
     "differences",
     "explain",
     "learn",
     "plan",
+    "scale",
     "suppose",
 ]

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from balance.planning.actions import Expectation
-from balance.planning.decision import Decision, Plan
-from balance.planning.memory import Memory, ModelMemory, Need, Tally
+from balance.planning.decision import Plan
+from balance.planning.memory import Memory, ModelMemory, Tally
+from balance.planning.outlook import observed as seen
 from balance.planning.policy import PlanPolicy
+from balance.planning.scaling.scaler import scale
 from balance.planning.snapshot import Snapshot
 
-#: Bounds of what is kept while it waits to be judged.
-MAX_WAGERS = 128
+#: Bound of what is kept while it waits to be judged.
 MAX_EXPECTATIONS = 1024
 
 
 def learn(memory: Memory, plan: Plan, observed: Snapshot, policy: PlanPolicy = PlanPolicy()) -> Memory:  # noqa: B008 (frozen)
     """Return what is known after a plan and the snapshot that followed it.  Pure.
 
-    Every wager whose window is over is compared with the arrivals and moves both calibrations; the forecast
-    is demoted to the reactive rule when its loss is above that of the rule, and taken back when it is
-    below.  The reactive rule is judged all the time, and so is a demoted forecast.
+    What was expected is compared with what came, and the guard asks whether the forecast pays
+    (`balance.planning.scaling`); what the actions promised is compared with what is seen.
 
     Parameters
     ----------
@@ -37,7 +36,7 @@ def learn(memory: Memory, plan: Plan, observed: Snapshot, policy: PlanPolicy = P
     Returns
     -------
     Memory
-        Bounded whatever happens: at most 128 wagers and 100 scores a model, 1,024 expectations.
+        Bounded whatever happens.
 
     Examples
     --------
@@ -45,13 +44,13 @@ def learn(memory: Memory, plan: Plan, observed: Snapshot, policy: PlanPolicy = P
     >>> early = Snapshot(1, 60.0, models=(ModelState("whisper", arrivals=(4.0,) * 60),))
     >>> late = Snapshot(2, 70.0, models=(ModelState("whisper", arrivals=(4.0,) * 60),))
     >>> made = plan(early, Memory(), PlanPolicy())
-    >>> known = learn(Memory(), made, late).of("whisper")
-    >>> known.reactive.windows, known.reactive.covered, known.reactive.error
-    (1, 1, 0.0)
+    >>> learn(Memory(), made, late).of("whisper").scaling.expects.rates.recent
+    (4.0, 4.0, 4.0)
     """
-    decisions = {decision.outlook.model_id: decision for decision in plan.decisions}
     models = tuple(
-        _learn_model(memory.of(model.model_id), decisions.get(model.model_id), plan.at, observed, policy)
+        ModelMemory(
+            model.model_id, scale(seen(model, observed.at), memory.of(model.model_id).scaling, policy.scaling)[1]
+        )
         for model in sorted(observed.models, key=lambda model: model.model_id)
     )
     promised = [action.expects for action in plan.actions if action.expects is not None]
@@ -62,53 +61,6 @@ def learn(memory: Memory, plan: Plan, observed: Snapshot, policy: PlanPolicy = P
         expectations=tuple(one for one in waiting if one.due_at > observed.at),
         tallies=_tallied(memory.tallies, due, observed),
     )
-
-
-def _learn_model(
-    known: ModelMemory, decision: Decision | None, planned_at: float, observed: Snapshot, policy: PlanPolicy
-) -> ModelMemory:
-    model = observed.model(known.model_id)
-    assert model is not None, "only models of the snapshot are learnt about"
-    wagers = known.wagers
-    needs = known.needs
-    if decision is not None:
-        wagers = (*wagers, decision.outlook.wager)[-MAX_WAGERS:]
-        needs = _with_need(needs, Need(planned_at, decision.outlook.needed), policy)
-    forecast, reactive = known.forecast, known.reactive
-    for wager in wagers:
-        if wager.end > observed.at:
-            continue
-        arrived = model.arrived(wager.start, wager.end, observed.at)
-        if arrived is None:  # older than the counts reach: nobody can tell
-            continue
-        reactive = reactive.after(wager.reactive, arrived, policy)
-        if wager.forecast is not None:
-            forecast = forecast.after(wager.forecast, arrived, policy)
-    known = replace(
-        known,
-        forecast=forecast,
-        reactive=reactive,
-        wagers=tuple(wager for wager in wagers if wager.end > observed.at),
-        needs=needs,
-    )
-    return replace(known, mode=_mode(known, policy))
-
-
-def _mode(known: ModelMemory, policy: PlanPolicy) -> str:
-    """Return which guess to act on from now on, by the loss of their bounds; the gap between keeps it from flapping."""
-    if known.forecast.windows < policy.min_evidence:
-        return known.mode
-    if known.forecast.loss > policy.demote_at * known.reactive.loss:
-        return "reactive"
-    if known.forecast.loss < policy.promote_at * known.reactive.loss:
-        return "forecast"
-    return known.mode
-
-
-def _with_need(needs: tuple[Need, ...], newest: Need, policy: PlanPolicy) -> tuple[Need, ...]:
-    """Return the needs that may still be the largest within the settling time (a monotone queue)."""
-    kept = [need for need in needs if newest.at - need.at < policy.settle_s and need.replicas > newest.replicas]
-    return (*kept, newest)
 
 
 def _tallied(tallies: tuple[Tally, ...], due: Iterable[Expectation], observed: Snapshot) -> tuple[Tally, ...]:

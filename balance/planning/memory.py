@@ -3,65 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional, Tuple
+from typing import Tuple
 
 from balance.planning.actions import Expectation
-from balance.planning.calibration import FRESH, Calibration, Guess
 from balance.planning.record import Record
-
-
-@dataclass(frozen=True, slots=True)
-class Wager(Record):
-    """What was guessed about the arrivals of one model in one window, to be compared with what comes.
-
-    Attributes
-    ----------
-    start, end : float
-        The window, POSIX seconds.
-    forecast : Guess, optional
-        By the forecast; None where there was none.
-    reactive : Guess
-        By "as many as just now".
-    """
-
-    start: float
-    end: float
-    forecast: Optional[Guess]
-    reactive: Guess
-
-
-@dataclass(frozen=True, slots=True)
-class Need(Record):
-    """How many replicas a model needed at a moment."""
-
-    at: float
-    replicas: int
+from balance.planning.scaling.state import FRESH, ScalerState
 
 
 @dataclass(frozen=True, slots=True)
 class ModelMemory(Record):
-    """What was learnt about one model.
-
-    Attributes
-    ----------
-    model_id : str
-        The model.
-    mode : str
-        ``forecast`` or ``reactive``: which guess is acted on.
-    forecast, reactive : Calibration
-        How each way of guessing did.
-    wagers : tuple of Wager
-        Guesses whose window is not over.
-    needs : tuple of Need
-        Recent needs, falling: the first is the largest that still counts.
-    """
+    """What was learnt about one model: all of it serves to say how many replicas it needs."""
 
     model_id: str
-    mode: str = "forecast"
-    forecast: Calibration = FRESH
-    reactive: Calibration = FRESH
-    wagers: Tuple[Wager, ...] = ()
-    needs: Tuple[Need, ...] = ()
+    scaling: ScalerState = FRESH
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ def plan(snapshot: Snapshot, memory: Memory, policy: PlanPolicy) -> Plan:
     >>> seen = Snapshot(1, 60.0, Resources.capacity(cpu=8), Resources.capacity(cpu=8), (model,))
     >>> for action in plan(seen, Memory(), PlanPolicy()).actions:
     ...     print(action.reason)
-    whisper needs 3 replicas (5.17 requests/s expected by the reactive rule, 0.5 s each): 3 more are reserved.
+    whisper needs 3 replicas (4.6 requests/s expected by the reactive rule, 0.5 s each): 3 more are reserved.
     whisper may run 8 batches at once instead of 1 (its share is 3, and nobody else claims the rest).
     """
     models = sorted(snapshot.models, key=lambda model: model.model_id)
@@ -108,7 +108,8 @@ def _parallelism(
     allowed = {}
     for model in models:
         own = granted[model.model_id]
-        most = max(1, min(policy.max_replicas, own + fits(model.demand, left, policy.max_replicas)))
+        spare = fits(model.demand, left, policy.scaling.max_replicas) if policy.lend else 0
+        most = max(1, min(policy.scaling.max_replicas, own + spare))
         close = max(own, 0.75 * most) <= model.parallelism <= most
         allowed[model.model_id] = model.parallelism if close else most
     return allowed

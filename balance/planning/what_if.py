@@ -204,7 +204,7 @@ def differences(before: Plan, after: Plan) -> list[str]:
     >>> seen = Snapshot(1, 60.0, Resources.capacity(cpu=8), Resources.capacity(cpu=8), (model,))
     >>> plans = [plan(each, Memory(), PlanPolicy()) for each in (seen, suppose(seen, ["demand=x2"]))]
     >>> differences(*plans)
-    ['whisper would want 6 replicas instead of 3, and get 6 instead of 3.']
+    ['whisper would want 5 replicas instead of 3, and get 5 instead of 3.']
     """
     old = {decision.outlook.model_id: decision for decision in before.decisions}
     new = {decision.outlook.model_id: decision for decision in after.decisions}

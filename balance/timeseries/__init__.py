@@ -4,7 +4,9 @@ statsmodels is imported by the first fit that needs it, not by this package.
 """
 
 from balance.timeseries.anomaly import AnomalyScore, AnomalyScorer
-from balance.timeseries.combination import ALL_METHODS, LIGHT_METHODS, Calibration, CombinedForecaster
+from balance.timeseries.calibration import Calibration
+from balance.timeseries.catalogue import ALL_METHODS, LIGHT_METHODS
+from balance.timeseries.combination import CombinedForecaster
 from balance.timeseries.forecast import QUANTILES, Backtest, Forecast, Forecaster
 from balance.timeseries.history import History
 from balance.timeseries.season import find_seasons

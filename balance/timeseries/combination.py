@@ -11,50 +11,24 @@ to be; no exception and no warning of a library gets out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 
 from balance.clock import Clock
 from balance.defaults import default
 from balance.errors import InvalidValue
-from balance.timeseries.autoregression import AUTOREGRESSION, LONG_AUTOREGRESSION, SEASONAL_DIFFERENCE
-from balance.timeseries.backtest import NO_TIME, Trials, backtest, combined, weigh
+from balance.timeseries.backtest import ORIGINS, Trials, backtest, carry_on, combine, combined, weigh
 from balance.timeseries.budget import Budget
+from balance.timeseries.calibration import Calibration
+from balance.timeseries.catalogue import ALL_METHODS
 from balance.timeseries.conformal import error_quantiles
 from balance.timeseries.forecast import QUANTILES, Backtest, Forecast
-from balance.timeseries.methods import (
-    DRIFT,
-    LEVEL,
-    LEVEL_SCALED,
-    MEAN,
-    NAIVE,
-    NOT_APPLICABLE,
-    SEASONAL_NAIVE,
-    TYPICAL_SEASON,
-    Method,
-    Problem,
-    run,
-)
-from balance.timeseries.score import MethodScore, seasonal_error
+from balance.timeseries.methods import NAIVE, Method, Problem, run
+from balance.timeseries.score import score_of, seasonal_error
 from balance.timeseries.season import find_seasons
 from balance.timeseries.series import Array, Clean, Scale, clean
-from balance.timeseries.statistical import EXPONENTIAL_SMOOTHING, STATSMODELS_AUTOREGRESSION
 from balance.types import check_int, check_number
-
-LIGHT_METHODS = (
-    AUTOREGRESSION,
-    LONG_AUTOREGRESSION,
-    SEASONAL_DIFFERENCE,
-    LEVEL_SCALED,
-    TYPICAL_SEASON,
-    SEASONAL_NAIVE,
-    LEVEL,
-    MEAN,
-    DRIFT,
-    NAIVE,
-)
-ALL_METHODS = (*LIGHT_METHODS, STATSMODELS_AUTOREGRESSION, EXPONENTIAL_SMOOTHING)
 
 #: Fewer measured values than this do not carry a forecast.
 ENOUGH = 8
@@ -62,44 +36,12 @@ ENOUGH = 8
 LONGEST_HORIZON = 100_000
 #: Where the budget is below this, no library is asked: loading one would take longer.
 _HEAVY_BUDGET_S = 0.1
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Calibration:
-    """What the backtest of one series taught.
-
-    Attributes
-    ----------
-    seasons : tuple of int
-        Season lengths in steps.
-    weights : dict of str to float
-        By method, heaviest first.
-    log : bool
-        The scale that the errors are on.
-    errors : ndarray of shape (origins, steps)
-        Truth less forecast of the combination.
-    result : Backtest
-        The same in the series' own unit.
-    notes : tuple of str
-        Failed fits and warnings.
-    scores : tuple of MethodScore
-        What became of each method, in the order in which they stand in the forecaster.
-    spent_s : float
-        Seconds that it took.
-    """
-
-    seasons: tuple[int, ...]
-    weights: dict[str, float]
-    log: bool
-    errors: Array
-    result: Backtest
-    notes: tuple[str, ...]
-    scores: tuple[MethodScore, ...]
-    spent_s: float
+#: Values by which a series is recognised when it comes again.
+_TAIL = 64
 
 
 class CombinedForecaster:
-    """Forecast with a backtest-weighted mean of methods.
+    """Forecast with a backtest-weighted combination of methods.
 
     Parameters
     ----------
@@ -165,7 +107,7 @@ class CombinedForecaster:
         if scale.log != calibration.log:
             # The series has changed its nature (from busy to almost silent, say): what was learnt is void.
             return self.forecast(values, horizon, calibration.seasons or 0, quantiles, budget_s=budget_s)
-        point, used, notes = self._weighted(problem, calibration.weights)
+        point, used, notes = self._weighted(problem, calibration)
         offsets = error_quantiles(calibration.errors, steps, levels)
         return Forecast(
             status="ok",
@@ -186,43 +128,100 @@ class CombinedForecaster:
         season: int | Sequence[int] | None = None,
         *,
         budget_s: float | None = None,
+        previous: Calibration | None = None,
     ) -> Calibration | None:
-        """Backtest the methods on `values`; None where there are fewer than 8 measured values."""
-        return self._calibrate(clean(values), _checked_horizon(horizon), _checked_seasons(season), budget_s)
+        """Backtest the methods on `values`; None where there are fewer than 8 measured values.
+
+        Parameters
+        ----------
+        previous : Calibration, optional
+            Of an earlier stretch.  Where `values` go on from there, only new origins are tried, with the
+            methods that were in use, and their parameters are fitted from where they were; `previous` itself
+            comes back where there is nothing to learn yet.  Where they do not (another series, other seasons,
+            revised values, half of the origins new since all methods were tried), it is not used.
+        """
+        series, steps, seasons = clean(values), _checked_horizon(horizon), _checked_seasons(season)
+        if previous is not None and (seasons is None or seasons == previous.seasons):
+            made = self._carry_on(series, steps, previous, budget_s)
+            if made is not None:
+                return made
+        return self._calibrate(series, steps, seasons, budget_s)
 
     def _calibrate(
         self, series: Clean, horizon: int, season: tuple[int, ...] | None, budget_s: float | None
     ) -> Calibration | None:
-        seconds = self._budget_s if budget_s is None else check_number("budget_s", budget_s, minimum=0)
+        budget = self._budget(budget_s)
         if series.observed < ENOUGH:
             return None
-        budget = Budget(self._clock, seconds)
         if season is None:
             season = _with_week(find_seasons(Scale.of(series.values).forward(series.values)), len(series.values))
         problem, scale = _problem(series, horizon, season)
-        methods = [method for method in self._methods.values() if seconds >= _HEAVY_BUDGET_S or not method.heavy]
+        methods = [method for method in self._methods.values() if budget.seconds >= _HEAVY_BUDGET_S or not method.heavy]
         trials = backtest(problem, methods, budget)
+        return self._weighed(series, problem, scale, trials, budget)
+
+    def _carry_on(
+        self, series: Clean, horizon: int, previous: Calibration, budget_s: float | None
+    ) -> Calibration | None:
+        """Return what is learnt by going on from `previous`; None where the series does not."""
+        added = _added(series.values, previous.tail)
+        problem, scale = _problem(series, horizon, previous.seasons)
+        trials, budget = previous.trials, self._budget(budget_s)
+        if added is None or scale.log != previous.log or trials.steps != min(horizon, max(1, len(series.values) // 4)):
+            return None
+        methods = [self._methods[name] for name in previous.weights if name in self._methods]
+        moved = len(series.values) - added - previous.count
+        made = carry_on(trials, problem, methods, moved, budget) if methods else None
+        if made is None:
+            return previous
+        renewed = previous.renewed + sum(origin.at > trials.origins[0].at + moved for origin in made.origins)
+        if 2 * renewed > min(ORIGINS, len(trials.origins)):
+            return None
+        return self._weighed(series, problem, scale, made, budget, previous.learnt, renewed)
+
+    def _weighed(  # noqa: PLR0917 (one step of two callers)
+        self,
+        series: Clean,
+        problem: Problem,
+        scale: Scale,
+        trials: Trials,
+        budget: Budget,
+        learnt: dict[str, Array] | None = None,
+        renewed: int = 0,
+    ) -> Calibration:
+        """Weigh the methods by their trials, and fit those in use at the end of the series."""
         weights = weigh(trials, problem.robust)
-        made, truth = combined(trials, weights)
+        made, truth = combined(trials, weights, problem.robust)
         mae = float(np.abs(scale.back(truth) - scale.back(made)).mean())
         usual = _seasonal_naive_error(series.values, problem.season or 1)
+        start = {**trials.learnt, **(learnt or {})}
+        fits = {name: run(self._methods[name], replace(problem, known=start.get(name))) for name in weights}
         return Calibration(
-            seasons=season,
+            seasons=problem.seasons,
             weights=weights,
             log=scale.log,
             errors=truth - made,
             result=Backtest(mae, seasonal_error(mae, usual), len(made)),
             notes=tuple(trials.notes),
-            scores=tuple(_score(name, trials, weights, scale, usual) for name in self._methods),
+            scores=tuple(score_of(name, trials, weights, scale, usual) for name in self._methods),
             spent_s=budget.spent_s,
+            learnt={name: fit.learnt for name, fit in fits.items() if fit.learnt is not None},
+            trials=trials,
+            tail=series.values[-_TAIL:],
+            count=len(series.values),
+            renewed=renewed,
         )
 
-    def _weighted(self, problem: Problem, weights: dict[str, float]) -> tuple[Array, dict[str, float], list[str]]:
-        """Return the weighted mean, the weights of the methods that worked, and notes on those that did not."""
+    def _budget(self, budget_s: float | None) -> Budget:
+        given = self._budget_s if budget_s is None else check_number("budget_s", budget_s, minimum=0)
+        return Budget(self._clock, given)
+
+    def _weighted(self, problem: Problem, calibration: Calibration) -> tuple[Array, dict[str, float], list[str]]:
+        """Return the combination, the weights of the methods that worked, and notes on those that did not."""
         made: dict[str, Array] = {}
-        notes = []
+        notes, weights = [], calibration.weights
         for name in weights:
-            fit = run(self._methods[name], problem)
+            fit = run(self._methods[name], replace(problem, known=calibration.learnt.get(name)), refit=False)
             if fit.values is None:
                 notes.append(f"{name}: {fit.reason}; left out")
             else:
@@ -231,33 +230,27 @@ class CombinedForecaster:
             return np.full(problem.horizon, problem.values[-1]), {NAIVE.name: 1.0}, notes
         total = sum(weights[name] for name in made)
         used = {name: weights[name] / total for name in made}
-        point = np.sum([weight * made[name] for name, weight in used.items()], axis=0)
-        return point, used, notes
+        return combine(list(made.values()), list(used.values()), problem.robust), used, notes
+
+
+def _added(values: Array, tail: Array) -> int | None:
+    """Return how many values came after `tail`, the fewest possible; None where it is not in `values`.
+
+    Examples
+    --------
+    >>> _added(np.array([1.0, 2.0, 3.0, 4.0, 5.0]), np.array([2.0, 3.0]))
+    2
+    """
+    if len(tail) > len(values):
+        return None
+    windows = np.lib.stride_tricks.sliding_window_view(values, len(tail))
+    found = np.flatnonzero(windows[:, -1] == tail[-1])[::-1]
+    return next((len(windows) - 1 - int(at) for at in found if np.array_equal(windows[at], tail)), None)
 
 
 def _problem(series: Clean, horizon: int, seasons: tuple[int, ...]) -> tuple[Problem, Scale]:
     scale = Scale.of(series.values)
     return Problem(scale.forward(series.values), horizon, seasons, robust=scale.log), scale
-
-
-def _score(name: str, trials: Trials, weights: dict[str, float], scale: Scale, usual: float) -> MethodScore:
-    """Say what became of the method `name`."""
-    made = trials.forecasts.get(name, {})
-    misses = [
-        np.abs(scale.back(trials.truth[row]) - scale.back(made[origin])).mean()
-        for row, origin in enumerate(trials.origins)
-        if origin in made
-    ]
-    mae = float(np.mean(misses)) if misses else None
-    refused = "" if name in weights else trials.refused.get(name, "" if misses else NO_TIME)
-    if name in weights:
-        status = "used"
-    elif not refused:
-        status, refused = "outweighed", "too far behind the best"
-    else:
-        status = {NOT_APPLICABLE: "not_applicable", NO_TIME: "no_time"}.get(refused, "failed")
-    result = Backtest(mae, seasonal_error(mae, usual), len(misses))
-    return MethodScore(name, status, weights.get(name, 0.0), result, trials.costs.get(name, 0.0), refused)
 
 
 def _with_week(seasons: tuple[int, ...], n: int) -> tuple[int, ...]:

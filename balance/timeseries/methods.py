@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -33,12 +33,15 @@ class Problem:
         Season lengths in steps, shortest first; may be empty.
     robust : bool
         Whether to fit by absolute errors (log scale) or by squares (plain scale, where the mean is wanted).
+    known : ndarray of shape (k,), optional
+        What the method learnt on this series before: where `fit` may start from, what `predict` goes by.
     """
 
     values: Array
     horizon: int
     seasons: tuple[int, ...]
     robust: bool
+    known: Array | None = None
 
     @property
     def season(self) -> int | None:
@@ -60,27 +63,46 @@ class Method:
     name : str
         For people and for results.
     predict : callable
-        ``Problem -> ndarray of shape (horizon,)`` or None.
+        ``Problem -> ndarray of shape (horizon,)``, or None where it does not apply.
+    fit : callable, optional
+        ``Problem -> ndarray of shape (k,)``, what `predict` needs as `Problem.known`; None where it does not
+        apply.  Methods without parameters have none.
     heavy : bool
         Whether it takes a library fit of tens of milliseconds or more; such methods run last, within the budget.
     """
 
     name: str
     predict: Callable[[Problem], Array | None]
+    fit: Callable[[Problem], Array | None] | None = None
     heavy: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fit:
-    """What running a method came to: `values`, or None and the reason; warnings either way."""
+    """What running a method came to.
+
+    Attributes
+    ----------
+    values : ndarray of shape (horizon,), optional
+        None where there are none, for the `reason`.
+    reason : str
+        Empty where there are values.
+    warned : tuple of str
+        Kinds of warnings.
+    learnt : ndarray of shape (k,), optional
+        What the method goes by.
+    """
 
     values: Array | None
     reason: str = ""
     warned: tuple[str, ...] = ()
+    learnt: Array | None = None
 
 
-def run(method: Method, problem: Problem) -> Fit:
+def run(method: Method, problem: Problem, *, refit: bool = True) -> Fit:
     """Run `method`; whatever a library does in there comes back as a value.
+
+    Without `refit` it goes by `problem.known`, if that still fits the series.
 
     Examples
     --------
@@ -91,7 +113,7 @@ def run(method: Method, problem: Problem) -> Fit:
     with warnings.catch_warnings(record=True) as caught, np.errstate(all="ignore"):
         warnings.simplefilter("always")
         try:
-            values = method.predict(problem)
+            values, learnt = _fitted(method, problem, refit)
         except Exception as error:  # noqa: BLE001 (statsmodels and LAPACK raise many kinds; each means: no fit)
             return Fit(None, f"{type(error).__name__}: {error}"[:200], _names(caught))
     if values is None:
@@ -99,7 +121,19 @@ def run(method: Method, problem: Problem) -> Fit:
     values = np.asarray(values, dtype=float)
     if values.shape != (problem.horizon,) or not np.isfinite(values).all():
         return Fit(None, "the fit is not finite", _names(caught))
-    return Fit(values, "", _names(caught))
+    return Fit(values, "", _names(caught), learnt)
+
+
+def _fitted(method: Method, problem: Problem, refit: bool) -> tuple[Array | None, Array | None]:
+    """Return the forecast and the parameters behind it."""
+    if method.fit is None:
+        return method.predict(problem), None
+    if problem.known is not None and not refit:
+        values = method.predict(problem)
+        if values is not None:
+            return values, problem.known
+    learnt = method.fit(problem)
+    return (None, None) if learnt is None else (method.predict(replace(problem, known=learnt)), learnt)
 
 
 def _names(caught: list[warnings.WarningMessage]) -> tuple[str, ...]:
@@ -162,43 +196,7 @@ def drift(problem: Problem) -> Array | None:
     return np.asarray(start + slope * np.cumsum(0.9 ** np.arange(1, problem.horizon + 1)))
 
 
-def seasonal_naive(problem: Problem) -> Array | None:
-    """Repeat the last season."""
-    if problem.season is None:
-        return None
-    return np.resize(problem.values[-problem.season :], problem.horizon)
-
-
-def level_scaled(problem: Problem) -> Array | None:
-    """Repeat the last season's shape at the level of the last twenty-fourth of a season ("the last hour")."""
-    season = problem.season
-    if season is None:
-        return None
-    window = max(3, season // 24)
-    y = problem.values
-    if len(y) < season + window:
-        return None
-    change = y[-window:].mean() - y[-season - window : -season].mean()
-    return np.asarray(np.resize(y[-season:], problem.horizon) + change)
-
-
-def typical_season(problem: Problem) -> Array | None:
-    """Repeat the median of up to seven past seasons, each taken about its own mean, at the last season's level."""
-    season = problem.season
-    if season is None:
-        return None
-    cycles = min(7, len(problem.values) // season)
-    if cycles < 2:
-        return None
-    past = problem.values[-cycles * season :].reshape(cycles, season)
-    shape = np.median(past - past.mean(axis=1, keepdims=True), axis=0)
-    return np.asarray(np.resize(shape, problem.horizon) + past[-1].mean())
-
-
 NAIVE = Method("naive", naive)
 MEAN = Method("mean", mean)
 LEVEL = Method("level", level)
 DRIFT = Method("drift", drift)
-SEASONAL_NAIVE = Method("seasonal_naive", seasonal_naive)
-LEVEL_SCALED = Method("level_scaled_season", level_scaled)
-TYPICAL_SEASON = Method("typical_season", typical_season)

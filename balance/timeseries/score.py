@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Dict, Optional
 
+import numpy as np
+
+from balance.timeseries.backtest import NO_TIME, Trials
 from balance.timeseries.forecast import Backtest
+from balance.timeseries.methods import NOT_APPLICABLE
+from balance.timeseries.series import Scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +61,22 @@ def seasonal_error(mae: Optional[float], usual: float) -> Optional[float]:
     (0.5, None)
     """
     return mae / usual if mae is not None and usual > 0 else None
+
+
+def score_of(name: str, trials: Trials, weights: dict[str, float], scale: Scale, usual: float) -> MethodScore:
+    """Say what became of the method `name`."""
+    misses = [
+        np.abs(scale.back(origin.truth) - scale.back(origin.made[name])).mean()
+        for origin in trials.origins
+        if name in origin.made
+    ]
+    mae = float(np.mean(misses)) if misses else None
+    refused = "" if name in weights else trials.refused.get(name, "" if misses else NO_TIME)
+    if name in weights:
+        status = "used"
+    elif not refused:
+        status, refused = "outweighed", "too far behind the best"
+    else:
+        status = {NOT_APPLICABLE: "not_applicable", NO_TIME: "no_time"}.get(refused, "failed")
+    result = Backtest(mae, seasonal_error(mae, usual), len(misses))
+    return MethodScore(name, status, weights.get(name, 0.0), result, trials.costs.get(name, 0.0), refused)

@@ -98,6 +98,15 @@ def test_the_budget_is_kept(balance_cluster: Any, recorded: Callable[..., str]) 
     assert after["cpu_s"] - before["cpu_s"] <= after["cores"] * passed_s + 1.0 + CHUNK_CPU_S
 
 
+def test_the_recorded_history_is_analysed(balance_cluster: Any, recorded: Callable[..., str]) -> None:
+    """What was recorded of a model's requests is described, searched for what is abnormal, and for a trend."""
+    model = recorded(3.0)
+    ask = lambda method, *args: balance_cluster.ask("prediction", method, model, *args)  # noqa: E731
+    usage = balance_cluster.eventually(lambda: (found := ask("analyze_usage", 120))["status"] != "unknown" and found)
+    assert usage["peak"] == pytest.approx(3.0)
+    assert "age_s" in ask("analyze_behavior") and "age_s" in ask("detect_trend", 200)
+
+
 def test_anybody_may_ask_for_a_forecast(balance_cluster: Any, unique: Callable[[str], str]) -> None:
     """The contract's calls answer with their age; a mistake raises as it does in the caller's own process."""
     model = unique("asked")
@@ -109,6 +118,8 @@ def test_anybody_may_ask_for_a_forecast(balance_cluster: Any, unique: Callable[[
     first = balance_cluster.ask("prediction", "predict_load", 60)
     again = balance_cluster.ask("prediction", "predict_load", 60)
     assert first["horizon_s"] == 60.0 and again["age_s"] >= 0.0
+    tuned = balance_cluster.ask("prediction", "tune_predictions", model, {"values": [1.0, 2.0] * 30, "horizon": 4})
+    assert tuned["status"] == "ok" and len(tuned["point"]) == 4
     with pytest.raises(InvalidValue):
         balance_cluster.ask("prediction", "predict_needs", model, [-1.0])
     with pytest.raises(InvalidValue):

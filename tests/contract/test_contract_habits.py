@@ -40,6 +40,10 @@ CALLS: dict[str, list[tuple[str, tuple[Any, ...]]]] = {
     "UsageAnalyzer": [("record", ("m", 1_700_000_000.0)), ("analyze_usage", ("m",))],
     "BehaviorAnalyzer": [("record", ("m", 1_700_000_000.0)), ("analyze_behavior", ("m",))],
     "TrendDetector": [("record", ("m", 1_700_000_000.0)), ("detect_trend", ("m",))],
+    "AccuracyMonitor": [("monitor_accuracy", ("m", {"values": [1.0, 2.0]}, {"point": [1.0, 1.5]}))],
+    "ModelOptimizer": [
+        ("optimize_model", ("m", {"method": "a", "by_method": {"a": {"mae": 2.0, "simple_mae": 1.0, "scored": 99}}}))
+    ],
     "RequirementAnalyzer": [
         ("log_data_request", ("m", 100)),
         ("analyze_needs", ("m", REQUESTS)),

@@ -16,6 +16,7 @@ from balance.planning import (
     Release,
     RequestNodes,
     Reserve,
+    ScalingPolicy,
     SetParallelism,
     SetPriority,
     Snapshot,
@@ -26,7 +27,7 @@ from balance.planning import (
 from balance.planning.sizing import replicas_for
 from balance.types import Resources
 
-POLICY = PlanPolicy(max_replicas=50)
+POLICY = PlanPolicy(ScalingPolicy(max_replicas=50))
 amounts = st.builds(
     lambda cpu, memory, gpu: Resources.demand(cpu=cpu / 2, memory=memory * 2**20, gpu=gpu),
     st.integers(1, 8),

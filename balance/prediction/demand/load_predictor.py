@@ -19,7 +19,7 @@ from balance.defaults import default
 from balance.errors import InvalidValue
 from balance.prediction.demand.result import DemandForecast
 from balance.prediction.demand.steps import recorded
-from balance.timeseries.combination import Calibration, CombinedForecaster
+from balance.timeseries import Calibration, CombinedForecaster
 from balance.timeseries.history import History
 from balance.timeseries.series import Array
 from balance.types import check_id, check_int, check_number

@@ -1,5 +1,7 @@
 """Making forecasts better: choosing and weighing methods, and watching how they do."""
 
+from balance.prediction.optimization.accuracy_monitor import AccuracyMonitor
+from balance.prediction.optimization.model_optimizer import ModelOptimizer
 from balance.prediction.optimization.prediction_tuner import PredictionTuner
 
-__all__ = ["PredictionTuner"]
+__all__ = ["AccuracyMonitor", "ModelOptimizer", "PredictionTuner"]

@@ -14,7 +14,7 @@ from typing import Any, Dict, Optional
 from balance.clock import Clock
 from balance.defaults import default
 from balance.errors import InvalidValue
-from balance.timeseries.combination import Calibration, CombinedForecaster
+from balance.timeseries import Calibration, CombinedForecaster
 from balance.timeseries.forecast import QUANTILES, Forecast
 from balance.timeseries.regular import Regular, regular
 from balance.types import check_id, check_int, check_number

@@ -11,7 +11,8 @@ from balance.clock import FakeClock
 from balance.errors import InvalidValue
 from balance.prediction.optimization import PredictionTuner
 from balance.timeseries import LIGHT_METHODS, CombinedForecaster
-from balance.timeseries.methods import NAIVE, SEASONAL_NAIVE, Method
+from balance.timeseries.methods import NAIVE, Method
+from balance.timeseries.profiles import SEASONAL_NAIVE
 
 
 def tuner() -> PredictionTuner:

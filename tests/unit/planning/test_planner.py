@@ -9,7 +9,6 @@ import pytest
 
 from balance.errors import Conflict, InvalidValue
 from balance.planning import (
-    Calibration,
     DataNeed,
     DemandForecast,
     HostState,
@@ -21,6 +20,7 @@ from balance.planning import (
     Release,
     RequestNodes,
     Reserve,
+    ScalingPolicy,
     SetParallelism,
     SetPriority,
     Snapshot,
@@ -29,7 +29,7 @@ from balance.planning import (
     learn,
     plan,
 )
-from balance.planning.memory import Need
+from balance.planning.scaling import Guard, Need, ScalerState
 from balance.types import Resources
 
 POLICY = PlanPolicy()
@@ -47,7 +47,7 @@ def test_load_is_met_with_replicas(seen, model):
     """A model without replicas gets as many as its load needs, and the reason carries the numbers."""
     (reserve,) = of_kind(decide(seen(model(rate=4.0))), Reserve)
     assert (reserve.replicas, reserve.amount.cpu) == (3, 3.0)
-    assert "5.17 requests/s expected by the reactive rule" in reserve.reason
+    assert "4.6 requests/s expected by the reactive rule" in reserve.reason
     assert reserve.because["service_s"] == 0.5
     assert reserve.expects.due_at == 605.0
 
@@ -60,7 +60,8 @@ def test_a_forecast_acts_ahead_of_the_load(seen, model):
     assert decide(seen(quiet)).decisions[0].granted == 1
     made = decide(seen(replace(quiet, forecast=coming)))
     assert made.decisions[0].outlook.source == "forecast"
-    assert made.decisions[0].granted == 3
+    assert made.decisions[0].outlook.horizon_s == 30.0
+    assert made.decisions[0].granted == 4
     assert "expected by the forecast" in of_kind(made, Reserve)[0].reason
 
 
@@ -87,7 +88,7 @@ def test_a_forecast_that_does_not_stand_is_not_used(seen, model, forecast):
 def test_a_demoted_forecast_is_not_used(seen, model):
     """Once a forecast has lost against the reactive rule, the rule decides."""
     busy = DemandForecast(600.0, 10.0, (400.0,) * 6, (400.0,) * 6, (400.0,) * 6)
-    memory = Memory(models=(ModelMemory("whisper", mode="reactive"),))
+    memory = Memory(models=(ModelMemory("whisper", ScalerState(guard=Guard(mode="reactive"))),))
     assert decide(seen(model(forecast=busy)), memory).decisions[0].outlook.source == "reactive"
 
 
@@ -102,7 +103,7 @@ def test_a_backlog_is_drained_within_the_objective(seen, model):
 def test_an_idle_model_gives_back_after_the_settling_time(seen, model):
     """Nothing asked for, nothing queued: it keeps its replicas for the settling time, then gives them back."""
     idle = model(rate=0.0, replicas=3)
-    memory = Memory(models=(ModelMemory("whisper", needs=(Need(590.0, 3),)),))
+    memory = Memory(models=(ModelMemory("whisper", ScalerState(needs=(Need(590.0, 3),))),))
     assert of_kind(decide(seen(idle), memory), Release) == []
     (release,) = of_kind(decide(seen(idle, at=651.0), memory), Release)
     assert release.replicas == 3
@@ -270,7 +271,8 @@ def test_records_go_to_json_and_back(seen, model):
         lambda m: DemandForecast(0.0, 1.0, (2.0,), (1.0,), (3.0,)),
         lambda m: DemandForecast(0.0, 1.0, (2.0,), (float("nan"),), (3.0,)),
         lambda m: DemandForecast(0.0, 1.0, (2.0,), (), (3.0,)),
-        lambda m: PlanPolicy(coverage=1.0),
+        lambda m: PlanPolicy(ScalingPolicy(coverage=1.0)),
+        lambda m: PlanPolicy(reservable=2.0),
     ],
 )
 def test_what_can_not_be_is_refused(model, wrong):
@@ -285,6 +287,32 @@ def test_a_model_twice_is_refused(model):
         Snapshot(1, 0.0, models=(model("a"), model("a")))
 
 
-def test_calibration_is_fresh_by_default():
-    """A model that nobody has learnt about starts trusting its forecast, with the normal margin."""
-    assert Memory().of("new") == ModelMemory("new", forecast=Calibration(), reactive=Calibration())
+def test_who_leads_can_be_fixed(seen, model):
+    """``reactive`` leaves the forecast out, an expected load included; ``forecast`` keeps a demoted one in the lead."""
+    coming = DemandForecast(600.0, 10.0, (30.0,) * 6, (40.0,) * 6, (50.0,) * 6)
+    silent = seen(model(rate=0.0, forecast=coming))
+    by = {
+        lead: decide(silent, policy=PlanPolicy(ScalingPolicy(lead=lead))).decisions[0].outlook
+        for lead in ("auto", "reactive")
+    }
+    assert by["auto"].needed > 0 and (by["reactive"].needed, by["reactive"].source) == (0, "reactive")
+    demoted = Memory(models=(ModelMemory("whisper", ScalerState(guard=Guard(mode="reactive"))),))
+    assert decide(silent, demoted).decisions[0].outlook.source == "reactive"
+    assert decide(silent, demoted, PlanPolicy(ScalingPolicy(lead="forecast"))).decisions[0].outlook.source == "forecast"
+    with pytest.raises(InvalidValue, match="lead"):
+        PlanPolicy().changed(lead="oracle")
+
+
+def test_without_lending_a_model_runs_on_what_it_has(seen, model):
+    """What nobody claims is lent to whoever has work, unless that is switched off."""
+    lent, own = (decide(seen(model()), policy=PlanPolicy(lend=lend)).decisions[0] for lend in (True, False))
+    assert lent.parallelism > lent.granted
+    assert own.parallelism == own.granted
+
+
+def test_changes_of_the_policy_find_their_place():
+    """A setting of scaling is changed by its name like any other; one that does not exist changes nothing."""
+    changed = PlanPolicy().changed(coverage=0.95, reservable=0.5)
+    assert (changed.scaling.coverage, changed.reservable) == (0.95, 0.5)
+    with pytest.raises(InvalidValue, match="wrong"):
+        PlanPolicy().changed(wrong=1)

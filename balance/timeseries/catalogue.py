@@ -1,0 +1,64 @@
+"""Every method there is, in the order in which they are tried."""
+
+from __future__ import annotations
+
+from balance.timeseries.autoregression import (
+    AUTOREGRESSION,
+    COARSE_AUTOREGRESSION,
+    COARSER_AUTOREGRESSION,
+    LEVEL_AUTOREGRESSION,
+    SEASONAL_DIFFERENCE,
+    STEADY_AUTOREGRESSION,
+)
+from balance.timeseries.direct import DIRECT_REGRESSION
+from balance.timeseries.methods import DRIFT, LEVEL, MEAN, NAIVE
+from balance.timeseries.profiles import (
+    ANALOGUES,
+    LEVEL_SCALED,
+    SEASONAL_NAIVE,
+    SHORT_ANALOGUES,
+    SMOOTH_LEVEL_SCALED,
+    TYPICAL_LONG_SEASON,
+    TYPICAL_LONG_SEASON_NOW,
+    TYPICAL_SEASON,
+)
+from balance.timeseries.statistical import (
+    DECOMPOSED_SMOOTHING,
+    EXPONENTIAL_SMOOTHING,
+    HARMONIC_REGRESSION,
+    SEASONAL_ARIMA,
+    THETA,
+    UNOBSERVED_COMPONENTS,
+)
+
+LIGHT_METHODS = (
+    AUTOREGRESSION,
+    STEADY_AUTOREGRESSION,
+    LEVEL_AUTOREGRESSION,
+    COARSE_AUTOREGRESSION,
+    COARSER_AUTOREGRESSION,
+    DIRECT_REGRESSION,
+    ANALOGUES,
+    SHORT_ANALOGUES,
+    SMOOTH_LEVEL_SCALED,
+    LEVEL_SCALED,
+    TYPICAL_SEASON,
+    TYPICAL_LONG_SEASON,
+    TYPICAL_LONG_SEASON_NOW,
+    SEASONAL_DIFFERENCE,
+    SEASONAL_NAIVE,
+    LEVEL,
+    MEAN,
+    DRIFT,
+    NAIVE,
+)
+#: Those that a library fits, quickest first.
+HEAVY_METHODS = (
+    HARMONIC_REGRESSION,
+    THETA,
+    DECOMPOSED_SMOOTHING,
+    EXPONENTIAL_SMOOTHING,
+    SEASONAL_ARIMA,
+    UNOBSERVED_COMPONENTS,
+)
+ALL_METHODS = (*LIGHT_METHODS, *HEAVY_METHODS)
