@@ -11,8 +11,6 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from balance.messaging.enums import DataSource
 from balance.types import check_number
 
@@ -59,7 +57,11 @@ class LatencyEstimator:
         measured = self._measured.get(_kind(source, parameters), ())
         if len(measured) < ENOUGH:
             return PRIOR_S.get(source, PRIOR_OTHER_S)
-        return round(float(np.quantile(np.asarray(measured), QUANTILE)), 6)
+        ordered = sorted(measured)
+        place = QUANTILE * (len(ordered) - 1)  # between two of them, in proportion
+        below = int(place)
+        above = min(below + 1, len(ordered) - 1)
+        return round(ordered[below] + (ordered[above] - ordered[below]) * (place - below), 6)
 
 
 def _kind(source: DataSource, parameters: Mapping[str, Any]) -> tuple[DataSource, bool]:

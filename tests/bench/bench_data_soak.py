@@ -55,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--broker", action="append", choices=["embedded", "kafka"], help="both when left out")
     parser.add_argument("--requests", type=int, default=10_000)
-    parser.add_argument("--collectors", type=int, default=3)
+    parser.add_argument("--collectors", type=int, default=8)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, help="where to write the figures")
     given = parser.parse_args()
