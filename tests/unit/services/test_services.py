@@ -23,6 +23,7 @@ from balance.messaging import (
     DeliveryPolicy,
     EmbeddedLog,
     KafkaService,
+    Message,
     Outgoing,
     results_topic,
 )
@@ -205,6 +206,20 @@ def test_a_request_that_comes_twice_at_once_is_done_once(run):
         assert one == other
         assert house.source.queries == ["q"]
         assert house.collector._in_hand == {}
+
+    run(scenario)
+
+
+def test_an_answer_waits_for_the_commit_of_its_request(run):
+    """Handling a request sends nothing by itself: what it returns is the answer, for its commit to take along."""
+
+    async def scenario(house):
+        await house.data.request_data("m", "q", request_id="r")
+        [found] = [r for p in house.log._topics[DATA_REQUESTS_TOPIC].partitions for r in p.read(0, 10)]
+        message = Message(DATA_REQUESTS_TOPIC, found.partition, found.offset, json.loads(found.value), found.value)
+        [send] = await house.collector.handle(message)
+        assert (send.topic, json.loads(send.record.value)["metadata"]["request_id"]) == (results_topic("m"), "r")
+        assert (await house.kafka.lag(results_topic("m"), "anyone"))["lag"] == 0
 
     run(scenario)
 
