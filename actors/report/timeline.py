@@ -11,22 +11,22 @@ from balance.errors import ClusterError
 if TYPE_CHECKING:
     from balance.simulation import History
 
-_INK, _MUTED, _GRID = "#1d2433", "#5b6475", "#e3e7ee"
+INK, MUTED, _GRID = "#1d2433", "#5b6475", "#e3e7ee"
 # After Okabe and Ito's colour-blind-safe palette.
-_SERIES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
+SERIES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 _POINTS = 600  # more than a page has room for
-_STYLE = {
-    "axes.edgecolor": _MUTED,
-    "axes.labelcolor": _MUTED,
+STYLE = {
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": MUTED,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
     "grid.color": _GRID,
-    "text.color": _INK,
+    "text.color": INK,
     "text.parse_math": False,  # a dollar sign in a tenant's name is a dollar sign
-    "xtick.color": _MUTED,
-    "ytick.color": _MUTED,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
     "font.size": 10,
     "legend.frameon": False,
     "lines.linewidth": 1.6,
@@ -45,7 +45,7 @@ def draw(history: History, file: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
 
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9, 9.5), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots(4, 1)
@@ -86,7 +86,7 @@ def _use(axes: Any, history: History) -> None:
     from balance.simulation.history import RESOURCES  # noqa: PLC0415
 
     edges, middles, _, name = _moments(history)
-    for colour, resource in zip(_SERIES, RESOURCES, strict=False):
+    for colour, resource in zip(SERIES, RESOURCES, strict=False):
         if history.capacity[:, RESOURCES.index(resource)].any():
             part = _averaged(history.utilisation(resource), edges) * 100
             axes.plot(
@@ -104,9 +104,9 @@ def _queue(axes: Any, history: History) -> None:
 
     edges, middles, _, name = _moments(history)
     levels = [int(level) for level in np.unique(history.priority)]
-    rows = [_averaged(history.queue_length(level), edges) for level in levels[: len(_SERIES)]]
+    rows = [_averaged(history.queue_length(level), edges) for level in levels[: len(SERIES)]]
     axes.stackplot(
-        middles, rows, labels=[f"priority {level}" for level in levels], colors=_SERIES, linewidth=0, alpha=0.85
+        middles, rows, labels=[f"priority {level}" for level in levels], colors=SERIES, linewidth=0, alpha=0.85
     )
     axes.set_ylim(bottom=0)
     _finish(axes, "tasks waiting", name)
@@ -118,7 +118,7 @@ def _shares(axes: Any, history: History) -> None:
     from balance.simulation.history import RESOURCES  # noqa: PLC0415
 
     edges, middles, _, name = _moments(history)
-    for colour, tenant in zip(_SERIES, sorted(history.tenants), strict=False):
+    for colour, tenant in zip(SERIES, sorted(history.tenants), strict=False):
         part = np.max([_averaged(history.utilisation(resource, tenant), edges) for resource in RESOURCES], axis=0)
         axes.plot(middles, part * 100, color=colour, label=tenant[:40])
     axes.set_ylim(0, 103)
@@ -133,7 +133,7 @@ def _waits(axes: Any, history: History) -> None:
 
     wait_s = history.started - history.eligible
     longest = 0.0
-    for colour, level in zip(_SERIES, np.unique(history.priority), strict=False):
+    for colour, level in zip(SERIES, np.unique(history.priority), strict=False):
         waits = np.sort(wait_s[(history.priority == level) & ~np.isnan(wait_s)])
         if len(waits):
             longest = max(longest, float(waits[-1]))
