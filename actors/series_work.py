@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 from balance.clock import SystemClock
 from balance.errors import ClusterError
 
-#: Of the seconds that a series may take this part goes into learning; the rest is for its forecast.
-_LEARNING = 0.8
+#: Of the seconds that a series may take this part goes into learning; the rest is for the last fit that it began,
+#: and for the fits at the end of the series, which the budget of the learning does not count.
+_LEARNING = 0.45
 #: Series that go to a process at once.
 _CHUNK = 2
 
