@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
@@ -33,6 +34,10 @@ PREFIX = "collector-"
 
 PARTITIONS_MAX = 8
 """Of the topic of data requests: more collectors than that have nothing to do."""
+
+MEASURED_MAX = 1_000
+TELL_EVERY_S = 1.0
+"""How often, and of how many answers at most, the messaging actor hears how long they took."""
 
 CLOSE_S = 3.0
 """How long the pool may take to finish what is in hand."""
@@ -67,12 +72,25 @@ class CollectorActor(Shell):
             outcomes=OutcomeMemory(store=self.store, commits=self.commits),
             clock=self.clock,
             sources=self.gathering.sources,
+            observe=self._observe,
         )
+        self.measured: deque[tuple[str, dict[str, Any], float]] = deque(maxlen=MEASURED_MAX)
         self.spawn(self._serve())
 
     async def _serve(self) -> None:
         await self.kafka.connect()
         await self.insist(self.collector.start)
+        await self.every(TELL_EVERY_S, self._tell)
+
+    def _observe(self, source: str, parameters: dict[str, Any], seconds: float) -> None:
+        self.measured.append((str(source), {"url": True} if "url" in parameters else {}, seconds))
+
+    async def _tell(self) -> None:
+        """Tell those who estimate how long requests take how long these took."""
+        if self.measured:
+            measured = list(self.measured)
+            self.measured.clear()
+            await ask("messaging", "learn_latencies", measured)
 
     async def _collect(self, *asked: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self.threads, self.collectors.collect, *asked)

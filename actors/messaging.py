@@ -71,6 +71,11 @@ class MessagingActor(Shell):
             model_id=model_id, query=query, data_type=data_type, source_type=source_type, priority=priority, **params
         )
 
+    async def learn_latencies(self, measured: Sequence[tuple[str, dict[str, Any], float]]) -> None:
+        """Learn from answers, for `estimated_time`: source, parameters and seconds of each."""
+        for source, parameters, seconds in measured:
+            self.service.data_service.record_latency(source, parameters, seconds)
+
     async def register_model(self, model_id: str) -> dict[str, Any]:
         """Make sure that the model has its results topic; its own consumer group reads it."""
         return await self.service.model_service.register_model(model_id)

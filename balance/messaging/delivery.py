@@ -14,13 +14,15 @@ from typing import Any
 
 from balance.clock import iso
 from balance.errors import BalanceError, InvalidValue, MessageRejected
-from balance.messaging.broker import Record, Send
+from balance.messaging.broker import MAX_RECORD_BYTES, Record, Send
 from balance.types import check_int, check_number
 
 #: The largest message that is sent or handed to a handler.
 MAX_MESSAGE_BYTES = 2**20
 MAX_HEADERS_BYTES = 8 * 2**10
 _TRACEBACK_CHARS = 8_000
+#: The most that a letter holds of its original: with what is said about it, a broker takes it.
+MAX_LETTER_BYTES = MAX_RECORD_BYTES - 2**16
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +216,13 @@ def check_headers(headers: object) -> dict[str, str]:
     return given
 
 
+def check_received(record: Record) -> None:
+    """Raise `MessageRejected` if a message carries more headers than may be sent: somebody else's doing."""
+    size = sum(len(name.encode()) + len(text.encode("utf-8", "replace")) for name, text in record.headers.items())
+    if size > MAX_HEADERS_BYTES:
+        raise MessageRejected(f"the message has {size} bytes of headers; at most {MAX_HEADERS_BYTES} are taken")
+
+
 def dead_letter(
     record: Record, *, topic: str, group: str, failure: BaseException, attempts: int, now_s: float
 ) -> dict[str, Any]:
@@ -225,7 +234,9 @@ def dead_letter(
         ``schema_version`` (1), ``reason`` (a sentence), ``error`` (``type``, ``message``, ``details``, ``traceback``),
         ``attempts``, ``group``, ``dead_lettered_at`` (ISO 8601) and ``original``: ``topic``, ``partition``,
         ``offset``, ``key`` and ``value`` (Base64), ``headers``,
-        ``timestamp_s``.
+        ``timestamp_s``.  What would make the letter larger than a broker takes is left out: then ``value`` and ``key``
+        are None, ``headers`` empty, and ``left_out`` says how much it was; the original lies in its place for as long
+        as its topic keeps it.
     """
     is_timeout = isinstance(failure, TimeoutError)
     said = str(failure) or type(failure).__name__
@@ -238,6 +249,9 @@ def dead_letter(
         "headers": record.headers,
         "timestamp_s": record.timestamp_s,
     }
+    size = len(encode_message(original, max_bytes=None))
+    if size > MAX_LETTER_BYTES:
+        original |= {"key": None, "value": None, "headers": {}, "left_out": f"{size} bytes, which no letter can hold"}
     return {
         "schema_version": 1,
         "reason": "the handler did not finish in time" if is_timeout else said[:2_000],

@@ -262,7 +262,8 @@ class KafkaService:
             target = dead_letter_topic(topic)
             await self.create_topic(target)
             # Not through send_message: the whole original has to fit, whatever its size.
-            await broker.append(target, [Outgoing(record.key, encode_message(letter, max_bytes=None), {})])
+            key = record.key if letter["original"]["key"] is not None else None
+            await broker.append(target, [Outgoing(key, encode_message(letter, max_bytes=None), {})])
 
         self._subscriptions[topic, group] = Subscription(
             broker,

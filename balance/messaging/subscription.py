@@ -17,7 +17,7 @@ from typing import Any
 
 from balance.errors import BalanceError, MessageRejected
 from balance.messaging.broker import Broker, Polled, Record, Send
-from balance.messaging.delivery import Counters, DeliveryPolicy, Handler, Message, decode_message
+from balance.messaging.delivery import Counters, DeliveryPolicy, Handler, Message, check_received, decode_message
 from balance.messaging.lane import Lane, Progress
 
 POLL_WAIT_S = 2.0
@@ -200,6 +200,7 @@ class Subscription:
         outcome: Sequence[Send] | BaseException
         attempt = 0
         try:
+            check_received(record)
             value = decode_message(record.value)
             while isinstance(outcome := await self._attempt(record, value, attempt := attempt + 1), BaseException):
                 if attempt == self._policy.max_attempts:

@@ -61,6 +61,8 @@ class Collector:
         What `fetch` can serve; everything when left out.
     policy : DeliveryPolicy, optional
         Attempts, concurrency, time limit of a fetch.
+    observe : callable, optional
+        Hears of every answer that has data: the source, the parameters, and the seconds from the request to it.
 
     Examples
     --------
@@ -94,6 +96,7 @@ class Collector:
         clock: Clock | None = None,
         sources: Iterable[DataSource | str] | None = None,
         policy: DeliveryPolicy | None = None,
+        observe: Callable[[DataSource, dict[str, Any], float], None] | None = None,
     ) -> None:
         self.kafka_service = kafka_service if kafka_service is not None else KafkaService()
         self.fetched = 0
@@ -103,6 +106,7 @@ class Collector:
         self._clock: Clock = clock if clock is not None else default("clock")
         self._sources = None if sources is None else {parse_enum(DataSource, "sources", one) for one in sources}
         self._policy = policy if policy is not None else POLICY
+        self._observe = observe
         self._topics = TopicManager(kafka_service=self.kafka_service)
         self._merger = RequestMerger()
         self._under_way: dict[str, _Shared] = {}
@@ -166,6 +170,8 @@ class Collector:
             if message.is_last_attempt:  # not remembered: a replay of the dead letter is to try again
                 await self._publish(request.response_topic, _failed(request, error, received_s))
             raise
+        if self._observe is not None:
+            self._observe(request.data_source, request.parameters, response["wait_s"] + response["fetch_s"])
         return await self._finish(request, response)
 
     async def _fetched(self, request: DataRequest, received_s: float) -> dict[str, Any]:

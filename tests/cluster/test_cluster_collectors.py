@@ -128,6 +128,14 @@ def test_the_partitions_are_spread_and_taken_over(balance_cluster: Any, unique: 
     }
     assert set(site.asked.values()) == {1}
     assert balance_cluster.ask("data_coordinator", "stats")["collected"]["api"]["collected"] > 0
+    how = {"data_type": "structured", "source_type": "api"}
+
+    def estimate() -> float:
+        taken = balance_cluster.ask("messaging", "request_data", model, f"{site.url}/0", **how)
+        return float(taken["estimated_time"])
+
+    guess = 5.0  # before anything was measured, as documented
+    balance_cluster.eventually(lambda: 0.0 < estimate() < guess)
 
 
 def test_a_kill_between_fetch_and_answer_fetches_nothing_again(balance_cluster: Any, unique: Any, site: Site) -> None:

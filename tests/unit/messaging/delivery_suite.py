@@ -226,6 +226,33 @@ class DeliverySuite:
 
         run(scenario)
 
+    def test_what_is_too_large_is_dead_lettered_and_blocks_nothing(self, run):
+        """Somebody else's huge message, huge headers, a huge key: each has a reason, and the next is handled."""
+        huge = b'{"x": "' + b"y" * (3 * 2**20 + 2**19) + b'"}'
+        bad = [
+            Outgoing(None, huge, {}),
+            Outgoing(None, b"{}", {"h": "x" * 2**16}),
+            Outgoing(None, b"{}", {"h": "x" * (3 * 2**20 + 2**19)}),
+            Outgoing(b"k" * (3 * 2**20 + 2**19), b"not json", {}),
+        ]
+
+        async def scenario(service):
+            heard, letters = Heard(), DeadLetters(service._broker)
+            await service.subscribe("t", "g", heard, policy=FAST)
+            for one in bad:
+                await service._broker.append("t", [one])
+            await service.send_message("t", {"good": True})
+            [message] = await heard.until(1)
+            assert message.value == {"good": True}
+            while (await letters.count())["open"] < len(bad):
+                await asyncio.sleep(0.01)
+            shown = sorted((await letters.show("t"))["letters"], key=lambda letter: letter["original"]["offset"])
+            assert ["bytes" in letter["reason"] for letter in shown] == [True, True, True, False]
+            assert ["left_out" in letter["original"] for letter in shown] == [True, False, False, True]
+            assert service.counters.dead_lettered == len(bad)
+
+        run(scenario)
+
     def test_largest_message_fits_into_its_dead_letter(self, run):
         """A message at the size limit can be dead-lettered whole."""
 
