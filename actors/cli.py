@@ -120,9 +120,8 @@ def _show_up(record: Record, what: str, answers: Sequence[dict[str, Any]] | None
 
 
 def _show_actors(answers: Sequence[dict[str, Any]]) -> None:
-    from actors.roles import ROLES  # noqa: PLC0415
+    from actors.roles import does  # noqa: PLC0415
 
-    does = {role.name: role.does for role in ROLES}
     table = Table(box=None, pad_edge=False, header_style="dim")
     for title in ("actor", "state", "pid", "starts"):
         table.add_column(title, no_wrap=True, justify="left" if title in {"actor", "state"} else "right")
@@ -135,7 +134,7 @@ def _show_actors(answers: Sequence[dict[str, Any]]) -> None:
             f"[{colour}]{state}[/{colour}]",
             str(answer.get("pid", "")),
             str(answer.get("epoch", "")),
-            does.get(answer["role"], "runs tasks"),
+            does(answer["role"]),
         )
     out.print(table)
 

@@ -48,3 +48,23 @@ ROLES: tuple[Role, ...] = (
     Role("prediction", "actors.prediction:PredictionActor", "forecasts demand"),
     Role("balancer", "actors.balancer:BalancerActor", "observes, forecasts, plans, acts"),
 )
+
+KINDS = {
+    "collector-": "answers requests for data",
+    "executor-": "runs tasks",
+    "forecaster-": "fits forecasts",
+    "probe-": "measures its node",
+}
+"""What actors do of which there are several, by what their names begin with."""
+
+
+def does(name: str) -> str:
+    """Return what an actor of this name does, for the table that people read.
+
+    Examples
+    --------
+    >>> does("scheduler"), does("collector-2"), does("somebody")
+    ('what runs next, and where', 'answers requests for data', '')
+    """
+    kinds = (text for prefix, text in KINDS.items() if name.startswith(prefix))
+    return next((role.does for role in ROLES if role.name == name), next(kinds, ""))
