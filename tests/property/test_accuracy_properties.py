@@ -6,7 +6,7 @@ import json
 import warnings
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from balance.prediction.optimization import AccuracyMonitor, ModelOptimizer
@@ -18,6 +18,7 @@ CALLS = st.lists(st.tuples(st.lists(ANY, max_size=12), st.lists(ANY, max_size=12
 
 
 @settings(max_examples=120, deadline=None)
+@example([([0.0, 1e-307, 0.0], [0.0] * 3, 0), ([0.0], [6659.0], 0)], False)
 @given(CALLS, st.booleans())
 def test_figures_are_finite_and_verdicts_consistent(calls: list[Any], dated: bool) -> None:
     """No NaN, no warning, no library's error; what is used is never demoted, and its weights sum to 1."""

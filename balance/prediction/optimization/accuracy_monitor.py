@@ -218,7 +218,7 @@ def _report(model_id: str, call: _Call, scored: Scored, past: Array, latest: flo
         # Scaled before it is squared: a square may overflow where its root does not.
         rmse=float(error.max() * np.sqrt(((error / error.max()) ** 2).mean())) if error.max() > 0 else 0.0,
         smape=accuracy.smape(truth, point),
-        mase=float(error.mean()) / scale if scale else None,
+        mase=_ratio(float(error.mean()), scale),
         pinball={**losses, "mean": float(np.mean(list(losses.values())))} if losses else {},
         coverage=accuracy.coverage(known, quantiles),
         bias=accuracy.bias(truth, point),
@@ -233,8 +233,13 @@ def _report(model_id: str, call: _Call, scored: Scored, past: Array, latest: flo
 
 def _of_method(miss: Array, simple: Array) -> Dict[str, Any]:
     mae, simple_mae = float(miss.mean()), float(simple.mean())
-    ratio = mae / simple_mae if simple_mae > 0 and math.isfinite(mae / simple_mae) else None
-    return {"mae": mae, "simple_mae": simple_mae, "ratio": ratio, "scored": len(miss)}
+    return {"mae": mae, "simple_mae": simple_mae, "ratio": _ratio(mae, simple_mae), "scored": len(miss)}
+
+
+def _ratio(of: float, to: float) -> float | None:
+    """Return a ratio, or None where there is none: to 0, or to a number so small that it is beyond all bounds."""
+    ratio = of / to if to > 0 else math.inf
+    return ratio if math.isfinite(ratio) else None
 
 
 def _past(scored: Scored, call: _Call, given: Array | None) -> Array:
