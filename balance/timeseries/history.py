@@ -1,7 +1,7 @@
 """The recent past of many series, in bounded memory.
 
 Each series is kept at several resolutions at once (by default seconds for ten minutes, then coarser and
-longer, to two weeks), each a ring of bins with count, sum, minimum and maximum: the layout of RRDtool
+longer, to days for two years), each a ring of bins with count, sum, minimum and maximum: the layout of RRDtool
 (T. Oetiker, "MRTG: The Multi Router Traffic Grapher", LISA 1998).  A question is answered from the
 finest tier that reaches far enough back.
 
@@ -23,8 +23,11 @@ from balance.errors import InvalidValue
 from balance.timeseries.tier import COUNT, MAX, MIN, SUM, Array, Tier
 from balance.types import check_id, check_int, check_number
 
-#: (seconds a bin, bins): 10 min of 1 s, 2 h of 10 s, 1 day of 1 min, 2 weeks of 10 min.
-DEFAULT_TIERS: tuple[tuple[float, int], ...] = ((1.0, 600), (10.0, 720), (60.0, 1440), (600.0, 2016))
+#: (seconds a bin, bins): 10 min of 1 s, 2 h of 10 s, 1 day of 1 min, 2 weeks of 10 min, 90 days of 1 h, 2 years of 1 d.
+DEFAULT_TIERS: tuple[tuple[float, int], ...] = (
+    *((1.0, 600), (10.0, 720), (60.0, 1440), (600.0, 2016)),
+    *((3600.0, 2160), (86400.0, 730)),
+)
 
 KINDS = ("mean", "sum", "count", "min", "max")
 
@@ -44,7 +47,7 @@ class History:
 
     Notes
     -----
-    Writing costs a few microseconds; a full series takes about 150 KB with the default tiers.
+    Writing costs a few microseconds; a full series takes about 250 KB with the default tiers.
 
     Examples
     --------
@@ -62,6 +65,8 @@ class History:
             raise InvalidValue("tiers", tiers, "steps above 0 that grow, each a whole multiple of the one before")
         self._max_series = check_int("max_series", max_series, minimum=1)
         self._series: OrderedDict[str, list[Tier]] = OrderedDict()
+        #: By series, when its counter was read last and what it said.
+        self._counters: dict[str, tuple[float, float]] = {}
 
     @property
     def base_step_s(self) -> float:
@@ -94,6 +99,50 @@ class History:
             for at, value in checked:
                 for tier in tiers:
                     tier.add(at, value)
+
+    def add_counter(self, series: str, at: float, reading: float) -> float:
+        """Record by how much a counter has grown since it was read last, and return that.
+
+        The growth is spread evenly over the time between: a pause in the reading is no burst.  A counter that has
+        fallen began again from 0, so what it says now came since then.  The first reading only says where the counter
+        stands; one that is not newer than the last is left out, since the next one's growth holds it.
+
+        Parameters
+        ----------
+        series : str
+            Which; its values are the growth, as if each event had been added.
+        at : float
+            When it was read, POSIX seconds.
+        reading : float
+            What it said, 0 or more.
+
+        Notes
+        -----
+        O(steps since the last reading), at most the bins of all tiers.
+
+        Examples
+        --------
+        >>> history = History()
+        >>> [history.add_counter("served", at, reading) for at, reading in ((100, 7), (104, 15), (106, 4))]
+        [0.0, 8.0, 4.0]
+        >>> history.counts("served", step_s=1.0, n=6, now=106.0).tolist()
+        [2.0, 2.0, 2.0, 2.0, 2.0, 2.0]
+        """
+        moment, amount = _checked(at, check_number("reading", reading, minimum=0))
+        tiers = self._open(series)
+        last = self._counters.get(series)
+        if last is None:
+            self._counters[series] = (moment, amount)
+            for tier in tiers:
+                tier.add(moment, 0.0)
+            return 0.0
+        if moment <= last[0]:
+            return 0.0
+        self._counters[series] = (moment, amount)
+        growth = amount - last[1] if amount >= last[1] else amount
+        for tier in tiers:
+            tier.spread(last[0], moment, growth)
+        return growth
 
     def counts(self, series: str, step_s: float, n: int, now: float) -> Array:
         """Return the sum of each of the last `n` complete steps before `now`, oldest first.
@@ -172,32 +221,41 @@ class History:
     def forget(self, series: str) -> None:
         """Drop a series; nothing happens where there is none."""
         self._series.pop(series, None)
+        self._counters.pop(series, None)
 
     def snapshot(self) -> dict[str, Any]:
-        """Return everything as JSON values: ``tiers`` and, by id, each tier's bins."""
+        """Return everything as JSON values: ``tiers``, by id each tier's bins, and ``counters``."""
         return {
             "tiers": [[step, bins] for step, bins in self._tiers],
             "series": {name: [tier.snapshot() for tier in tiers] for name, tiers in self._series.items()},
+            "counters": {name: list(read) for name, read in self._counters.items()},
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take everything back to what `snapshot` returned; `InvalidValue` where the tiers' steps differ."""
+        """Take everything back to what `snapshot` returned; `InvalidValue` where the tiers' steps differ.
+
+        Coarser tiers that a series was saved without are made from its coarsest one.
+        """
         steps = [float(step) for step, _ in state["tiers"]]
-        if steps != [step for step, _ in self._tiers]:
+        if steps != [step for step, _ in self._tiers][: len(steps)] or not steps:
             raise InvalidValue("state", steps, f"the steps of this history, {[step for step, _ in self._tiers]}")
         series: OrderedDict[str, list[Tier]] = OrderedDict()
         for name, saved in state["series"].items():
-            series[name] = [Tier(step, bins) for step, bins in self._tiers]
-            for tier, bins in zip(series[name], saved, strict=True):
+            tiers = series[name] = [Tier(step, bins) for step, bins in self._tiers]
+            for tier, bins in zip(tiers, saved, strict=False):
                 tier.restore(bins)
+            for tier in tiers[len(saved) :]:
+                tier.absorb(tiers[len(saved) - 1])
         self._series = series
+        self._counters = {name: (at, reading) for name, (at, reading) in state.get("counters", {}).items()}
 
     def _open(self, series: str) -> list[Tier]:
         tiers = self._series.get(series)
         if tiers is None:
             tiers = self._series[check_id("series", series)] = [Tier(step, bins) for step, bins in self._tiers]
             if len(self._series) > self._max_series:
-                self._series.popitem(last=False)
+                oldest, _ = self._series.popitem(last=False)
+                self._counters.pop(oldest, None)
         else:
             self._series.move_to_end(series)
         return tiers

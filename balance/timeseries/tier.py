@@ -74,6 +74,27 @@ class Tier:
         data[MAX, at] = max(data[MAX, at], high)
         return True
 
+    def spread(self, start: float, end: float, amount: float) -> None:
+        """Spread `amount` evenly over the bins from `start` to `end`; what is older than the ring is left out."""
+        if end <= start:
+            self.add(end, amount)
+            return
+        # The bin that only begins at `end` has no part in the time before it.
+        newest = max(math.ceil(end / self.step_s) - 1, math.floor(start / self.step_s))
+        for number in range(max(math.floor(start / self.step_s), newest - self.bins + 1), newest + 1):
+            inside = min(end, (number + 1) * self.step_s) - max(start, number * self.step_s)
+            part = amount * inside / (end - start)
+            self.merge(number, 1.0, part, part, part)
+
+    def absorb(self, finer: Tier) -> None:
+        """Merge all bins of a finer tier, whose step divides this one's, into this one's."""
+        if finer.first is None or finer.last is None:
+            return
+        bins = finer.window(finer.first, finer.last - finer.first + 1)
+        for at in np.flatnonzero(bins[COUNT] > 0):
+            number = math.floor((finer.first + int(at)) * finer.step_s / self.step_s + 1e-9)
+            self.merge(number, *bins[:, at].tolist())
+
     def window(self, first: int, n: int) -> Array:
         """Return the bins `first` ... `first + n - 1` as an array of shape (4, n); empty ones have count 0."""
         out: Array = np.repeat(_EMPTY, n, axis=1)

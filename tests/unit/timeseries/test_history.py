@@ -114,3 +114,64 @@ def test_a_bad_question_raises() -> None:
         with pytest.raises(InvalidValue):
             History(tiers=tiers)
     assert np.isnan(history.counts("never seen", 1.0, 3, START)).all()
+
+
+def test_a_counter_that_restarts_keeps_what_came_since() -> None:
+    """Growth is recorded, a fall is a restart whose count so far is kept, nothing is negative."""
+    history = History()
+    grown = [history.add_counter("c", START + 10 * at, reading) for at, reading in enumerate([100, 130, 130, 20, 50])]
+    assert grown == [0.0, 30.0, 0.0, 20.0, 30.0]
+    steps = history.counts("c", 10.0, 4, START + 40)
+    assert steps.tolist() == [30.0, 0.0, 20.0, 30.0]
+
+
+def test_a_pause_in_the_reading_is_no_burst() -> None:
+    """What a counter grew by in a pause is spread over it, at every resolution, and adds up."""
+    history, minute = History(), START - START % 60
+    history.add_counter("c", minute, 0)
+    history.add_counter("c", minute + 1, 5)
+    history.add_counter("c", minute + 301, 1505)
+    now = minute + 301
+    assert history.counts("c", 1.0, 301, now) == pytest.approx(np.full(301, 5.0))
+    assert np.nansum(history.counts("c", 60.0, 6, minute + 360)) == pytest.approx(1505.0)
+    assert history.add_counter("c", minute + 10 * 366 * 86400, 2000) == 495.0  # bounded work, whatever the gap
+
+
+def test_counters_in_any_order_lose_nothing() -> None:
+    """A reading that comes late or twice is left out; the growth is in the next one."""
+    history = History()
+    for at, reading in ((0, 0), (10, 10), (5, 4), (10, 10), (20, 40)):
+        history.add_counter("c", START + at, reading)
+    assert history.counts("c", 20.0, 1, START + 20).tolist() == [40.0]
+    for bad in (-1.0, float("nan"), "x"):
+        with pytest.raises(InvalidValue):
+            history.add_counter("c", START + 30, bad)  # type: ignore[arg-type]
+    assert history.add_counter("c", START + 30, 41) == 1.0
+
+
+def test_counters_survive_a_restart_and_go_with_their_series() -> None:
+    """The last reading is part of the snapshot, and is forgotten with the series."""
+    history = History(max_series=2)
+    history.add_counter("c", START, 7)
+    copy = History(max_series=2)
+    copy.restore(json.loads(json.dumps(history.snapshot())))
+    assert copy.add_counter("c", START + 1, 9) == 2.0
+    copy.add("x", START)
+    copy.add("y", START)
+    assert copy.add_counter("c", START + 2, 50) == 0.0
+
+
+def test_a_history_with_fewer_tiers_is_taken_over() -> None:
+    """What an older Balance saved without the coarse tiers is read, and those are made from the finer ones."""
+    old, new = History(tiers=((1.0, 600), (10.0, 720))), History(tiers=((1.0, 600), (10.0, 720), (60.0, 100)))
+    old.add_many("m", [(START + 3 * at, 2.0) for at in range(400)])
+    new.restore(json.loads(json.dumps(old.snapshot())))
+    fresh = History(tiers=((1.0, 600), (10.0, 720), (60.0, 100)))
+    fresh.add_many("m", [(START + 3 * at, 2.0) for at in range(400)])
+    for history in (new, fresh):
+        history.add("m", START + 1210, 5.0)
+    for kind in ("sum", "count", "min", "max", "mean"):
+        made, wanted = (history.values("m", 60.0, 20, START + 1260, kind) for history in (new, fresh))
+        assert np.array_equal(made, wanted, equal_nan=True)
+    with pytest.raises(InvalidValue):
+        old.restore(new.snapshot())
