@@ -52,5 +52,13 @@ class DocumentSource:
         else:
             body = self._files.read(address, max_bytes)
             found = Collected([], MEDIA_TYPES[form], self._client.clock.wall(), len(body))
-        rows = records(body, form, limit=limit, max_bytes=max_bytes, shown=address, charset=charset)
+        rows = records(
+            body,
+            form,
+            limit=limit,
+            max_bytes=max_bytes,
+            shown=address,
+            charset=charset,
+            timeout_s=min(60.0, wanted.deadline_s - self._client.clock.now()),
+        )
         return Collected(rows, found.media_type, found.fetched_at, found.fetched_bytes, found.from_cache)

@@ -13,7 +13,9 @@ from urllib.parse import urlsplit
 
 from balance.adapters.collect.decoding import decoded
 from balance.adapters.collect.inflater import Inflater
-from balance.errors import AccessRefused, ConfigurationError, SourceUnavailable
+from balance.adapters.collect.parquet_rows import parquet_rows
+from balance.adapters.collect.wanted import MAX_BYTES
+from balance.errors import AccessRefused, SourceUnavailable
 
 MEDIA_TYPES = {
     "csv": "text/csv",
@@ -23,6 +25,9 @@ MEDIA_TYPES = {
     "parquet": "application/vnd.apache.parquet",
     "text": "text/plain",
 }
+CELLS_MAX = MAX_BYTES // 8
+"""How many cells a table may have: more would be too much to answer with."""
+
 _ENDINGS = {"ndjson": "jsonl", "pq": "parquet"}
 _GZIP = b"\x1f\x8b"
 
@@ -41,7 +46,16 @@ def format_of(address: str) -> str:
     return found if found in MEDIA_TYPES else "text"
 
 
-def records(body: bytes, form: str, *, limit: int, max_bytes: int, shown: str, charset: str | None = None) -> list[Any]:
+def records(
+    body: bytes,
+    form: str,
+    *,
+    limit: int,
+    max_bytes: int,
+    shown: str,
+    charset: str | None = None,
+    timeout_s: float = 60.0,
+) -> list[Any]:
     """Return the records of a file, decompressed if it is gzip.
 
     Parameters
@@ -52,11 +66,13 @@ def records(body: bytes, form: str, *, limit: int, max_bytes: int, shown: str, c
     limit : int
         How many records at most; the others are left out.
     max_bytes : int
-        The most that may come out of what is compressed.
+        The most that may come out of gzip.
     shown : str
         What the errors call the file.
     charset : str, optional
         Of text.
+    timeout_s : float
+        For reading Parquet.
 
     Raises
     ------
@@ -78,15 +94,15 @@ def records(body: bytes, form: str, *, limit: int, max_bytes: int, shown: str, c
         inflater.end()
     try:
         if form == "parquet":
-            return _parquet(body, limit, max_bytes, shown)
-        return list(itertools.islice(_text_records(decoded(body, charset), form), limit))
+            return parquet_rows(body, limit=limit, shown=shown, timeout_s=timeout_s)
+        return list(itertools.islice(_text_records(decoded(body, charset), form, shown), limit))
     except (ValueError, RecursionError, csv.Error) as error:
         if isinstance(error, AccessRefused):
             raise
         raise SourceUnavailable(f"{shown} can't be read as {form} ({error})") from None
 
 
-def _text_records(text: str, form: str) -> Iterator[Any]:
+def _text_records(text: str, form: str, shown: str) -> Iterator[Any]:
     if form == "text":
         yield {"text": text}
     elif form == "json":
@@ -97,30 +113,9 @@ def _text_records(text: str, form: str) -> Iterator[Any]:
     else:
         # What is beyond the header's columns has a column of its own, what is missing is empty: JSON has no None key.
         lines = io.StringIO(text, newline="")
-        yield from csv.DictReader(lines, delimiter="\t" if form == "tsv" else ",", restkey="_more", restval="")
-
-
-def _parquet(body: bytes, limit: int, max_bytes: int, shown: str) -> list[Any]:
-    try:
-        from pyarrow import parquet  # noqa: PLC0415 (optional, and slow to import)
-    except ImportError:
-        raise ConfigurationError(f"{shown} is parquet: install pyarrow to read it") from None
-    file = parquet.ParquetFile(io.BytesIO(body))
-    groups = (file.metadata.row_group(index) for index in range(file.metadata.num_row_groups))
-    size_bytes = sum(group.total_byte_size for group in groups)
-    if size_bytes > max_bytes:
-        raise AccessRefused(f"{shown} has more than the {max_bytes} bytes that may be read", max_bytes=max_bytes)
-    rows: list[Any] = []
-    for batch in file.iter_batches(batch_size=min(limit, 10_000)):
-        rows += batch.to_pylist()
-        if len(rows) >= limit:
-            break
-    return [{name: _as_json(value) for name, value in row.items()} for row in rows[:limit]]
-
-
-def _as_json(value: Any) -> Any:
-    from balance.adapters.sources.sql import as_json  # noqa: PLC0415 (who reads no parquet does not need SQLAlchemy)
-
-    if isinstance(value, dict):
-        return {str(name): _as_json(inner) for name, inner in value.items()}
-    return [_as_json(inner) for inner in value] if isinstance(value, list) else as_json(value)
+        cells = 0
+        for row in csv.DictReader(lines, delimiter="\t" if form == "tsv" else ",", restkey="_more", restval=""):
+            cells += len(row)  # those that were filled in, too: a long header makes a lot of a short line
+            if cells > CELLS_MAX:
+                raise AccessRefused(f"{shown} has more than {CELLS_MAX} cells", max_cells=CELLS_MAX)
+            yield row

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from balance.adapters.collect.wanted import Wanted
     from balance.adapters.collect.web_page import WebPage
 
+ARTICLE_CHARACTERS = 2 * 2**20
+"""Up to how long a page its main text is looked for; that takes half a minute with the worst of them."""
+
 _HTML = frozenset({"text/html", "application/xhtml+xml"})
 _ADDRESS = ("http://", "https://")
 
@@ -90,7 +93,8 @@ def _article(html: str, url: str) -> dict[str, Any]:
     from trafilatura import bare_extraction, html2txt  # noqa: PLC0415 (slow to import)
     from trafilatura.settings import Document  # noqa: PLC0415
 
-    found = bare_extraction(html, url=url, with_metadata=True, include_comments=False)
+    is_short = len(html) <= ARTICLE_CHARACTERS
+    found = bare_extraction(html, url=url, with_metadata=True, include_comments=False) if is_short else None
     said = found.as_dict() if isinstance(found, Document) else {}
     text = said.get("text") or html2txt(html)  # a page without an article still has words
     return {"text": text, **{name: said.get(name) for name in ("title", "author", "date", "language")}}

@@ -9,13 +9,11 @@ credentials stay with the host that they are for.
 from __future__ import annotations
 
 import json
-import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import httpcore
@@ -24,10 +22,11 @@ import httpx
 from balance.adapters.collect.blob_cache import BlobCache
 from balance.adapters.collect.host_gate import HostGate
 from balance.adapters.collect.inflater import Inflater
-from balance.adapters.collect.pinned_network import PinnedNetwork
 from balance.adapters.collect.robots import Robots
 from balance.adapters.collect.web_page import WebPage
 from balance.adapters.collect.web_url import USER_AGENT, origin_of, web_url
+from balance.adapters.sources.exchange import core_url, tls_of
+from balance.adapters.sources.pinned_network import PinnedNetwork
 from balance.errors import AccessRefused, BalanceError, SourceUnavailable
 
 if TYPE_CHECKING:
@@ -238,8 +237,8 @@ class WebClient:
         try:
             with (
                 self.gate.turn(origin_of(target), ask.deadline_s),
-                httpcore.ConnectionPool(ssl_context=_tls(target.scheme), network_backend=network) as pool,
-                pool.stream("GET", _core_url(target), headers=list(headers.items())) as response,
+                httpcore.ConnectionPool(ssl_context=tls_of(target.scheme), network_backend=network) as pool,
+                pool.stream("GET", core_url(target), headers=list(headers.items())) as response,
             ):
                 with self._lock:
                     self.fetched += 1
@@ -296,16 +295,6 @@ class WebClient:
                 waiting.pop()
                 if not waiting:
                     del self._turns[key]
-
-
-@lru_cache(maxsize=2)
-def _tls(scheme: str) -> ssl.SSLContext | None:
-    """Return what checks certificates: those of certifi; made once, as that takes a while."""
-    return httpx.create_ssl_context(trust_env=False) if scheme == "https" else None
-
-
-def _core_url(url: httpx.URL) -> httpcore.URL:
-    return httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
 
 
 def _retry_after_s(said: str, wall_s: float) -> float | None:

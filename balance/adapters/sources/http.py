@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
+import httpcore
 import httpx
 
-from balance.adapters.sources.addresses import pinned_address
-from balance.errors import AccessRefused, InvalidValue, SourceUnavailable
+from balance.adapters.sources.exchange import core_url, tls_of
+from balance.adapters.sources.pinned_network import PinnedNetwork
+from balance.errors import AccessRefused, BalanceError, InvalidValue, SourceUnavailable
 
 if TYPE_CHECKING:
     from balance.clock import Clock
 
 _REDIRECTS = 5
+_REDIRECT = frozenset({301, 302, 303, 307, 308})
 
 
 class HttpSource:
-    """Fetches with httpx; every hop of a redirect is checked like the first URL.
+    """Fetches over a `PinnedNetwork`; every hop of a redirect is checked like the first URL.
 
-    The connection goes to the address that was checked, with the host's own name in the ``Host`` header
-    and in the TLS handshake, so certificates are verified as usual.  Proxies of the environment are not
-    used: they would resolve names out of reach of the check.
+    Proxies of the environment are not used: they would resolve names out of reach of the check.
 
     Parameters
     ----------
@@ -51,44 +51,51 @@ class HttpSource:
         SourceUnavailable
             No answer in time, a broken one, or one that is not 2xx.
         """
-        deadline = self._clock.now() + self._timeout_s
+        network = PinnedNetwork(
+            clock=self._clock, deadline_s=self._clock.now() + self._timeout_s, allow_private=self._allow_private
+        )
         target = _parsed(url)
         try:
-            with httpx.Client(trust_env=False, follow_redirects=False) as client:
-                for _hop in range(_REDIRECTS + 1):
-                    with self._asked(client, target, deadline) as response:
-                        if not response.has_redirect_location:
-                            return self._body(url, response, max_bytes, deadline)
-                        target = _parsed(str(target.join(response.headers["location"])))
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            for _hop in range(_REDIRECTS + 1):
+                found = _asked(network, url, target, max_bytes)
+                if isinstance(found, bytes):
+                    return found
+                target = _parsed(str(target.join(found)))
+        except httpcore.TimeoutException:
+            raise SourceUnavailable(f"{url} took longer than {self._timeout_s:g} s", url=url) from None
+        except (httpcore.NetworkError, httpcore.ProtocolError, ValueError, OSError) as error:
+            if isinstance(error, BalanceError):
+                raise
             said = str(error) or type(error).__name__
-            raise SourceUnavailable(f"{url} did not deliver ({said})", url=url) from error
+            raise SourceUnavailable(f"{url} did not deliver ({said})", url=url) from None
         raise SourceUnavailable(f"{url} redirects more than {_REDIRECTS} times", url=url)
 
-    def _asked(
-        self, client: httpx.Client, target: httpx.URL, deadline: float
-    ) -> AbstractContextManager[httpx.Response]:
-        port = target.port or (443 if target.scheme == "https" else 80)
-        address = pinned_address(target.host, port, allow_private=self._allow_private)
-        return client.stream(
-            "GET",
-            target.copy_with(host=address),
-            # Identity: what is counted against the limit is what comes over the wire.
-            headers={"Host": target.netloc.decode("ascii"), "User-Agent": "balance", "Accept-Encoding": "identity"},
-            extensions={"sni_hostname": target.raw_host.decode("ascii")},
-            timeout=max(0.001, deadline - self._clock.now()),
-        )
 
-    def _body(self, url: str, response: httpx.Response, max_bytes: int, deadline: float) -> bytes:
-        if not response.is_success:
-            raise SourceUnavailable(f"{url} answered {response.status_code}", url=url, status=response.status_code)
-        _check_size(url, int(response.headers.get("content-length") or 0), max_bytes)
+def _asked(network: PinnedNetwork, url: str, target: httpx.URL, max_bytes: int) -> bytes | str:
+    """Return the body, or where else to ask."""
+    # Identity: what is counted against the limit is what comes over the wire.
+    headers = {
+        "Host": target.netloc.decode("ascii"),
+        "User-Agent": "balance",
+        "Accept": "*/*",
+        "Accept-Encoding": "identity",
+        "Connection": "close",
+    }
+    with (
+        httpcore.ConnectionPool(ssl_context=tls_of(target.scheme), network_backend=network) as pool,
+        pool.stream("GET", core_url(target), headers=list(headers.items())) as response,
+    ):
+        said = httpx.Headers(response.headers)
+        if response.status in _REDIRECT and "location" in said:
+            return said["location"]
+        if not 200 <= response.status < 300:
+            raise SourceUnavailable(f"{url} answered {response.status}", url=url, status=response.status)
+        length = said.get("content-length", "")
+        _check_size(url, int(length) if length.isascii() and length.isdigit() else 0, max_bytes)
         body = bytearray()
-        for chunk in response.iter_bytes():  # as it comes: a size to fill up would wait past the deadline
-            body += chunk
+        for piece in response.iter_stream():
+            body += piece
             _check_size(url, len(body), max_bytes)
-            if self._clock.now() > deadline:
-                raise SourceUnavailable(f"{url} took longer than {self._timeout_s:g} s", url=url)
         return bytes(body)
 
 

@@ -12,11 +12,7 @@ Values become JSON: dates and times ISO 8601, decimals floats, UUIDs text, blobs
 
 from __future__ import annotations
 
-import base64
-import datetime
-import decimal
 import sqlite3
-import uuid
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
@@ -24,6 +20,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
+from balance.adapters.sources.json_values import as_json
 from balance.errors import AccessRefused, InvalidValue, SourceUnavailable
 
 if TYPE_CHECKING:
@@ -31,7 +28,7 @@ if TYPE_CHECKING:
     from balance.clock import Clock
 
 _FORM = "DIALECT://USER@HOST/DATABASE?query=SELECT ..., for example sqlite:///shop.db?query=SELECT * FROM items"
-_ROWS_AT_ONCE = 1000
+_ROWS_AT_ONCE = 20
 _STEPS_PER_LOOK = 100_000  # of SQLite's machine between two looks at the clock: about a millisecond
 
 
@@ -63,24 +60,27 @@ class SqlSource:
     def read(self, source: str, max_bytes: int) -> list[dict[str, Any]]:
         """Return the rows; more than `max_bytes` of them raise `AccessRefused`."""
         url, query = _parsed(source)
-        engine = self._engine(url)
+        engine = self._engine(url, max_bytes)
         shown = url.render_as_string(hide_password=True)
         rows: list[dict[str, Any]] = []
         size = 0
         try:
             with engine.connect() as connection:
-                result = connection.execution_options(stream_results=True).exec_driver_sql(query)
+                result = connection.execution_options(
+                    stream_results=True, max_row_buffer=_ROWS_AT_ONCE
+                ).exec_driver_sql(query)
                 if not result.returns_rows:
                     raise InvalidValue("query", query, "one that returns rows")
                 names = list(result.keys())
-                while some := result.fetchmany(_ROWS_AT_ONCE):
-                    for row in some:
-                        rows.append(record := {name: as_json(value) for name, value in zip(names, row, strict=True)})
-                        size += len(str(record))
+                for row in result:  # one by one: a few of them may be all that is allowed
+                    rows.append(record := {name: as_json(value) for name, value in zip(names, row, strict=True)})
+                    size += len(str(record))
                     if size > max_bytes:
                         raise AccessRefused(f"{shown} delivers more than {max_bytes} bytes", max_bytes=max_bytes)
         except (SQLAlchemyError, ImportError) as error:
             said = getattr(error, "orig", None) or error
+            if getattr(said, "sqlite_errorcode", 0) == sqlite3.SQLITE_TOOBIG:
+                raise AccessRefused(f"{shown} delivers more than {max_bytes} bytes", max_bytes=max_bytes) from None
             raise SourceUnavailable(f"{shown} did not deliver ({said})", url=shown) from error
         finally:
             engine.dispose()
@@ -93,7 +93,7 @@ class SqlSource:
             raise AccessRefused("a database server is asked only for a caller that is trusted", host=str(url.host))
         return None
 
-    def _engine(self, url: URL) -> Engine:
+    def _engine(self, url: URL, max_bytes: int) -> Engine:
         path = self._place(url)
         if path is None:
             engine = create_engine(url)
@@ -104,14 +104,15 @@ class SqlSource:
             "sqlite://",
             creator=lambda: sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, timeout=self._timeout_s),
         )
-        event.listen(engine, "connect", self._bound_sqlite)
+        event.listen(engine, "connect", lambda connection, _record: self._bound_sqlite(connection, max_bytes))
         return engine
 
     def _bound_postgresql(self, connection: Connection) -> None:
         connection.exec_driver_sql("SET TRANSACTION READ ONLY")
         connection.exec_driver_sql(f"SET LOCAL statement_timeout = {int(self._timeout_s * 1000)}")
 
-    def _bound_sqlite(self, connection: sqlite3.Connection, _record: Any) -> None:
+    def _bound_sqlite(self, connection: sqlite3.Connection, max_bytes: int) -> None:
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, min(max_bytes, 2**31 - 1))  # a query can make any value up
         refused = (sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH)  # another file would escape the check of the path
         connection.set_authorizer(lambda action, *_: sqlite3.SQLITE_DENY if action in refused else sqlite3.SQLITE_OK)
         deadline = self._clock.now() + self._timeout_s
@@ -129,22 +130,3 @@ def _parsed(source: str) -> tuple[URL, str]:
     if not query or not place.endswith(("?", "&")) or (url.get_backend_name() == "sqlite" and not url.database):
         raise InvalidValue("source", source, _FORM)
     return url, query
-
-
-def as_json(value: Any) -> Any:
-    """Return a value of a database as JSON has it.
-
-    Examples
-    --------
-    >>> as_json(datetime.date(2026, 1, 2)), as_json(decimal.Decimal("0.5")), as_json(b"a")
-    ('2026-01-02', 0.5, 'YQ==')
-    """
-    if isinstance(value, datetime.date | datetime.time):  # datetime is a date
-        return value.isoformat()
-    if isinstance(value, decimal.Decimal):
-        return float(value)
-    if isinstance(value, uuid.UUID):
-        return str(value)
-    if isinstance(value, bytes | memoryview):
-        return base64.b64encode(value).decode("ascii")
-    return value

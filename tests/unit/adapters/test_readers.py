@@ -33,9 +33,12 @@ class Handler(BaseHTTPRequestHandler):
                     self.wfile.write(b"x" * 4096)
                 except OSError:
                     return
-        elif kind == "/slow":
-            self.send_response(200)
-            self.end_headers()
+        elif kind in ("/slow", "/slow-headers"):
+            if kind == "/slow":
+                self.send_response(200)
+                self.end_headers()
+            else:
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
             while not self.server.stopping:
                 try:
                     self.wfile.write(b"x")
@@ -187,6 +190,8 @@ def test_a_query_stands_in_the_url_as_it_is_written(shop):
         ("ATTACH '/etc/other.db' AS other", SourceUnavailable),
         ("SELECT nonsense FROM items", SourceUnavailable),
         ("SELECT randomblob(20000)", AccessRefused),
+        ("SELECT zeroblob(900000000)", AccessRefused),
+        ("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT zeroblob(5000) FROM n", AccessRefused),
         ("PRAGMA user_version = 3", SourceUnavailable),
     ],
 )
@@ -244,11 +249,12 @@ def test_redirects_in_a_circle_end(web):
         Readers(settings=PRIVATE).read(web + path, LIMIT)
 
 
-def test_a_server_that_drips_is_left(web):
-    """The time limit is for the whole exchange, not for each byte."""
+@pytest.mark.parametrize("path", ["/slow", "/slow-headers"])
+def test_a_server_that_drips_is_left(web, path):
+    """The time limit is for the whole exchange, not for each byte, of its headers neither."""
     began = time.monotonic()
     with pytest.raises(SourceUnavailable, match="took longer"):
-        Readers(settings=PRIVATE, timeout_s=0.2).read(f"{web}/slow", LIMIT)
+        Readers(settings=PRIVATE, timeout_s=0.2).read(web + path, LIMIT)
     assert time.monotonic() - began < 5
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import sqlite3
 from importlib.metadata import EntryPoint
 
 import pytest
 
+from balance.adapters.collect import formats, parquet_rows
 from balance.adapters.collect.aparat import AparatSource
 from balance.adapters.collect.api import ApiSource
 from balance.adapters.collect.collectors import Collectors
@@ -296,23 +298,44 @@ def test_a_file_of_the_web_is_cached(site, client, tmp_path):
     assert site.asked["/a.csv"] == 1
 
 
-def test_parquet_is_read_where_pyarrow_is(tmp_path):
-    """Rows as JSON; without pyarrow the error says what to install."""
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        with pytest.raises(ConfigurationError, match="install pyarrow"):
-            records(b"PAR1", "parquet", limit=1, max_bytes=100, shown="a.parquet")
-        return
-    parquet.write_table(pyarrow.table({"a": [1, 2], "b": [b"x", None]}), tmp_path / "a.parquet")
-    body = (tmp_path / "a.parquet").read_bytes()
-    rows = records(body, "parquet", limit=5, max_bytes=10_000, shown="a.parquet")
-    assert rows == [{"a": 1, "b": "eA=="}, {"a": 2, "b": None}]
-    with pytest.raises(AccessRefused):
-        records(body, "parquet", limit=5, max_bytes=10, shown="a.parquet")
-    with pytest.raises(SourceUnavailable):
-        records(b"PAR1 no parquet", "parquet", limit=5, max_bytes=10, shown="a.parquet")
+def parquet_of(columns):
+    import pyarrow
+    from pyarrow import parquet
+
+    written = io.BytesIO()
+    parquet.write_table(pyarrow.table(columns), written, compression="zstd")
+    return written.getvalue()
+
+
+def test_parquet_is_read():
+    """Rows as JSON, up to the limit; a number that is none is null, and what is no Parquet is the source's failure."""
+    body = parquet_of({"a": [1, 2, 3], "b": [b"x", None, b""], "c": [0.5, float("nan"), float("inf")]})
+    rows = records(body, "parquet", limit=2, max_bytes=10_000, shown="a.parquet")
+    assert rows == [{"a": 1, "b": "eA==", "c": 0.5}, {"a": 2, "b": None, "c": None}]
+    with pytest.raises(SourceUnavailable, match="as parquet"):
+        records(b"PAR1", "parquet", limit=1, max_bytes=100, shown="a.parquet")
+
+
+def test_a_parquet_bomb_is_refused(monkeypatch):
+    """A kilobyte that stands for eighty gigabytes ends with its own process, and so does one that takes too long."""
+    import pyarrow
+
+    word = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 20_000, pyarrow.int32()), ["x" * 4_000_000])
+    bomb = parquet_of({"a": word})
+    assert len(bomb) < 2_000
+    monkeypatch.setattr(parquet_rows, "MEMORY_BYTES", 700 * 2**20)
+    with pytest.raises(AccessRefused, match="more than may be read"):
+        records(bomb, "parquet", limit=100_000, max_bytes=10_000, shown="a.parquet")
+    with pytest.raises(AccessRefused, match="more than may be read"):
+        records(parquet_of({"a": [1]}), "parquet", limit=1, max_bytes=10_000, shown="a.parquet", timeout_s=0.0)
+
+
+def test_a_table_that_grows_when_it_is_read_is_refused(monkeypatch):
+    """A long header fills every short line up: a megabyte would be gigabytes."""
+    monkeypatch.setattr(formats, "CELLS_MAX", 100_000)
+    body = (",".join(f"c{n}" for n in range(10_000)) + "\n" + "1\n" * 100_000).encode()
+    with pytest.raises(AccessRefused, match="cells"):
+        records(body, "csv", limit=100_000, max_bytes=2**24, shown="a.csv")
 
 
 def test_a_database_of_an_allowed_folder_answers(tmp_path):

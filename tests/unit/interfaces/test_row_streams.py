@@ -33,8 +33,6 @@ def is_open(path):
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
 def test_rows_come_as_they_lie(streams, tmp_path, kind):
     """Each format of rows gives its rows in order, and the file is closed after the last."""
-    if kind == "parquet":
-        pytest.importorskip("pyarrow")
     path = tmp_path / f"a.{kind}"
     path.write_bytes(encode(kind, rows=ROWS))
     assert list(streams.open_stream({"source": str(path)})) == ROWS
@@ -134,8 +132,6 @@ def test_memory_does_not_grow_with_the_file(streams, tmp_path):
 )
 def test_what_is_not_in_the_format(streams, tmp_path, monkeypatch, name, content):
     """The stream raises where it breaks, says where, and lets go of the file."""
-    if name.endswith("parquet"):
-        pytest.importorskip("pyarrow")
     monkeypatch.setattr(formats, "MAX_LINE_BYTES", 200)
     path = tmp_path / name
     path.write_bytes(content)

@@ -33,8 +33,6 @@ def data(tmp_path):
 )
 def test_what_is_stored_is_fetched(data, kind, given, fetched):
     """Every format gives back what it took; CSV as text."""
-    if kind == "parquet":
-        pytest.importorskip("pyarrow")
     stored = data.store({"data_id": "d/یک", "format": kind, **given})
     found = data.fetch_data({"data_id": "d/یک"})
     assert (found["content"] if found["rows"] is None else found["rows"]) == fetched
