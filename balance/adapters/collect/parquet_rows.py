@@ -10,7 +10,7 @@ import tempfile
 import threading
 from typing import Any
 
-from balance.adapters.collect.parquet_worker import NOT_INSTALLED, NOT_PARQUET
+from balance.adapters.collect.parquet_worker import NOT_INSTALLED, TOO_LARGE
 from balance.adapters.collect.wanted import MAX_BYTES
 from balance.errors import AccessRefused, ConfigurationError, SourceUnavailable
 
@@ -57,9 +57,9 @@ def parquet_rows(body: bytes, *, limit: int, shown: str, timeout_s: float) -> li
                 worker.kill()
     if status == NOT_INSTALLED:
         raise ConfigurationError(f"{shown} is parquet: install pyarrow to read it (the extra 'parquet')")
-    if status == NOT_PARQUET:
-        raise SourceUnavailable(f"{shown} can't be read as parquet ({said})")
-    if status != 0:
+    if status > 0 and status != TOO_LARGE:
+        raise SourceUnavailable(f"{shown} can't be read as parquet ({said[-500:]})")
+    if status != 0:  # or the system ended it
         raise AccessRefused(
             f"{shown} holds more than may be read: {MEMORY_BYTES} bytes of memory, {timeout_s:g} s, {MAX_BYTES} bytes "
             "as JSON",

@@ -215,7 +215,7 @@ def _pyarrow(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError:
-        raise ConfigurationError("Parquet needs pyarrow, which is not installed: pip install 'balance[parquet]'") from None
+        raise ConfigurationError("Parquet needs pyarrow: pip install 'balance[parquet]'") from None
 
 
 def _refuse(word: str) -> Any:
