@@ -19,6 +19,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors import NAMESPACE
 from balance.prediction.demand import LoadPredictor
+from balance.prediction.optimization.referee import COMBINATION
+from balance.timeseries.combination import CombinedForecaster
+from balance.timeseries.methods import NAIVE
+from balance.timeseries.profiles import SEASONAL_NAIVE
 from balance.timeseries.series import Array
 
 PREFIX = "forecaster-"
@@ -32,10 +36,11 @@ CHUNK_S = 0.25
 
 
 class Job(NamedTuple):
-    """One series to be forecast: its id and its counts, oldest first."""
+    """One series to be forecast: its id and its counts, oldest first; with the simple method if `plain`."""
 
     series: str
     values: Array
+    plain: bool = False
 
 
 class Plan(NamedTuple):
@@ -70,6 +75,7 @@ class FitterActor:
         self.name = name
         os.nice(yields_by)
         self._load = LoadPredictor()
+        self._simple = LoadPredictor(forecaster=CombinedForecaster(methods=(SEASONAL_NAIVE, NAIVE)))
         self._refresh_s = 0.0
         self._asked: dict[str, Any] = {}
 
@@ -96,18 +102,24 @@ class FitterActor:
         failed: dict[str, str] = {}
         for job in jobs:
             try:
-                made[job.series] = self._load.forecast_rate(
-                    job.series, job.values, plan.step_s, plan.steps, budget_s=plan.budget_s
-                )
+                made[job.series] = self._made(job, plan)
             except Exception as error:  # one series that makes no sense does not keep the others waiting
                 failed[job.series] = f"{type(error).__name__}: {error}"
             if time.process_time() - began > CHUNK_S:
                 break
         return {"made": made, "failed": failed, "cpu_s": time.process_time() - began}
 
-    def expire(self) -> None:
-        """Let what was learnt of each series be learnt anew by its next forecast."""
-        self._load.expire()
+    def _made(self, job: Job, plan: Plan) -> dict[str, Any]:
+        """Return the forecast that is to be used; beside the simple one the other is made, to be judged on."""
+        how = (job.series, job.values, plan.step_s, plan.steps)
+        combined = self._load.forecast_rate(*how, budget_s=plan.budget_s)
+        if not job.plain:
+            return combined
+        return {**self._simple.forecast_rate(*how, budget_s=0.0), "rivals": {COMBINATION: combined["point"]}}
+
+    def expire(self, series: Sequence[str] | None = None) -> None:
+        """Let what was learnt of these series (of all by default) be learnt anew by their next forecasts."""
+        self._load.expire(series)
 
     def answer(self, where: str, method: str, history: Any, arguments: Sequence[Any]) -> tuple[Any, float]:
         """Return what a class of `balance.prediction` answers, and the CPU seconds that it took.

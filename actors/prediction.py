@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
+from ray.util.metrics import Gauge
 
 from actors import fitter
 from actors.base import Shell, ask
@@ -22,12 +23,19 @@ from actors.questions import PATIENCE_S, Questions
 from balance.prediction.demand import CpuBudget, ForecastBook
 from balance.prediction.demand.forecast_book import Grid
 from balance.prediction.demand.load_predictor import ALL
+from balance.prediction.optimization import Referee
 from balance.timeseries.history import History
 
 FOLLOW_S = 1.0
 KEEP_S = 5.0
 STEPS = 2016
 """How many steps of a series a forecast is made from, where so many are known."""
+
+HISTORY = 600
+"""How many steps before a forecast the simple rival that it is compared with may know."""
+
+JUDGED_EVERY_S = 60.0
+"""How often it is written down how forecasts did."""
 
 BATCH = 32
 """How many series go to a fitter at once; it does as many of them as take `fitter.CHUNK_S`."""
@@ -85,6 +93,11 @@ class PredictionActor(Shell):
         self.budget = CpuBudget(self.cores, clock=self.clock)
         self.made = 0
         self.failed: dict[str, str] = {}
+        self.referee = Referee()
+        self._judged_until = self.clock.now()
+        self._error = Gauge("balance_forecast_error", "Error over that of the simple rival.", tag_keys=("model",))
+        self._inside = Gauge("balance_forecast_coverage", "Share inside the 80 % interval.", tag_keys=("model",))
+        self._age = Gauge("balance_forecast_age_seconds", "Age of the oldest forecast.")
         self._cursor: list[int] | None = None
         self._known_until = 0.0
         self._fitters: list[Any] = []
@@ -105,6 +118,8 @@ class PredictionActor(Shell):
             self._wish(float(body["step_s"]), int(body["steps"]), models)
         for grid, wish in self.wishes.items():
             wish.book.restore(dict(self.store.scan(f"{FORECASTS}/{grid}")))
+        if (scores := self.store.get("prediction", "referee")) is not None:
+            self.referee.restore(scores)
 
     async def keep(self) -> None:
         """Write down the forecasts that are new: the next incarnation tells them until it has made its own."""
@@ -118,8 +133,14 @@ class PredictionActor(Shell):
             for grid, wish in self.wishes.items()
         }
 
+        now, scores = self.clock.now(), None
+        if now - self._judged_until >= JUDGED_EVERY_S:
+            self._judged_until, scores = now, self.referee.snapshot()
+
         def write(tx: Any) -> None:
             tx.put_many(WISHES, asked)
+            if scores is not None:
+                tx.put("prediction", "referee", scores)
             for grid, forecasts in changed.items():
                 tx.put_many(f"{FORECASTS}/{grid}", forecasts)
 
@@ -140,6 +161,33 @@ class PredictionActor(Shell):
             self._begin()
         async with self._due:
             self._due.notify_all()
+        await self._judge()
+
+    async def _judge(self) -> None:
+        """Score the forecasts whose truth has come; what loses to the simple method is not used next."""
+        refit: set[str] = set()
+        for wish in self.wishes.values():
+            step_s, steps = wish.book.grid
+            for name, kept in wish.book.ripe(self._known_until):
+                known = self.history.counts(ARRIVALS + name, step_s, HISTORY + steps, kept.until)
+                past = known[:-steps]
+                made = {**kept.made, "seasons": kept.made.get("seasons", ())}
+                verdict = self.referee.judge(f"{wish.book.grid}/{name}", made, known[-steps:].tolist(), past.tolist())
+                if verdict["action"] in {"demote", "take_back"}:
+                    self.log.info("event=forecast_%s model=%s reason=%s", verdict["action"], name, verdict["reason"])
+                if self.referee.refits():
+                    refit.add(name)
+                self._show(name, self.referee.reports()[f"{wish.book.grid}/{name}"])
+                await asyncio.sleep(0)
+        if refit:
+            await asyncio.gather(*(each.expire.remote(sorted(refit)) for each in self._fitters))
+
+    def _show(self, name: str, report: dict[str, Any]) -> None:
+        if report["mase"] is not None:
+            self._error.set(report["mase"], tags={"model": name})
+        inside = (report["coverage"].get("0.8") or {}).get("observed")
+        if inside is not None:
+            self._inside.set(inside, tags={"model": name})
 
     def _begin(self) -> None:
         """Start the fitters, once: a cluster that nobody asks for anything has none."""
@@ -251,7 +299,8 @@ class PredictionActor(Shell):
         jobs = []
         for name in names:
             counts = self.history.counts(ARRIVALS + name, step_s, STEPS, now)
-            jobs.append(fitter.Job(name, counts[~np.isnan(counts)]))
+            plain = self.referee.plain(f"{book.grid}/{name}")
+            jobs.append(fitter.Job(name, counts[~np.isnan(counts)], plain))
         plan = fitter.Plan(step_s, steps, self._learning_s(wish), self.settings.forecast_refresh_s)
         found = await asyncio.wait_for(chosen.forecast.remote(jobs, plan), PATIENCE_S)
         self.budget.spend(found["cpu_s"])
@@ -302,6 +351,20 @@ class PredictionActor(Shell):
         """As `PredictionTuner.tune_predictions`, and ``age_s``."""
         return await self._questions.now(model_id, TUNER, "tune_predictions", model_id, prediction_data)
 
+    async def monitor_accuracy(
+        self, model_id: str, actual_data: dict[str, Any], predicted_data: dict[str, Any]
+    ) -> dict[str, Any]:
+        """As `AccuracyMonitor.monitor_accuracy`, and ``age_s``; the models' own forecasts are scored without it."""
+        return {**self.referee.monitor.monitor_accuracy(model_id, actual_data, predicted_data), "age_s": 0.0}
+
+    async def optimize_model(self, model_id: str, accuracy_data: dict[str, Any]) -> dict[str, Any]:
+        """As `ModelOptimizer.optimize_model`, and ``age_s``."""
+        return {**self.referee.optimizer.optimize_model(model_id, accuracy_data), "age_s": 0.0}
+
+    async def accuracy(self) -> dict[str, dict[str, Any]]:
+        """Return how the models' forecasts have done of late, by step and model: see `Referee.reports`."""
+        return self.referee.reports()
+
     async def record(self, at: float, count: float = 1.0) -> None:
         """Record that `count` requests came at POSIX second `at`, for `predict_load`."""
         await ask("monitoring", "record", [(ALL, at, count)])
@@ -322,6 +385,7 @@ class PredictionActor(Shell):
         """
         now = self.clock.wall()
         ages = [each["age_s"] for wish in self.wishes.values() for each in wish.book.latest(now).values()]
+        self._age.set(max(ages, default=0.0))
         return {
             "made": self.made,
             "series": len(ages),

@@ -98,6 +98,18 @@ def test_the_budget_is_kept(balance_cluster: Any, recorded: Callable[..., str]) 
     assert after["cpu_s"] - before["cpu_s"] <= after["cores"] * passed_s + 1.0 + CHUNK_CPU_S
 
 
+def test_forecasts_are_scored_when_their_truth_has_come(balance_cluster: Any, recorded: Callable[..., str]) -> None:
+    """Nobody has to ask: once the steps of a forecast have passed, its error and coverage can be read."""
+    model = recorded()
+
+    def judged() -> Any:
+        balance_cluster.ask("prediction", "rates", 1.0, 3, [model])
+        return balance_cluster.ask("prediction", "accuracy").get(f"1x3/{model}")
+
+    report = balance_cluster.eventually(judged)
+    assert report["total_scored"] >= 3 and report["mae"] >= 0.0 and report["used"] == "combination"
+
+
 def test_the_recorded_history_is_analysed(balance_cluster: Any, recorded: Callable[..., str]) -> None:
     """What was recorded of a model's requests is described, searched for what is abnormal, and for a trend."""
     model = recorded(3.0)

@@ -179,9 +179,11 @@ class LoadPredictor:
         }
         return DemandForecast(series_id, forecast, step, "requests_per_step", extra).to_dict()
 
-    def expire(self) -> None:
-        """Let what was learnt of each series be learnt anew at its next forecast."""
-        self._learnt = OrderedDict((key, replace(known, at=-math.inf)) for key, known in self._learnt.items())
+    def expire(self, series: Sequence[str] | None = None) -> None:
+        """Let what was learnt of these series (of all by default) be learnt anew at their next forecast."""
+        for key, known in self._learnt.items():
+            if series is None or key.series_id in series:
+                self._learnt[key] = replace(known, at=-math.inf)
 
     def _learn(self, key: _Key, counts: Array) -> _Learnt:
         """Return what is known of the series, learnt anew where that is due."""
