@@ -35,7 +35,7 @@ class Drive:
 
     def missed(self, objective_s: float) -> int:
         """Return how many took longer than the objective, or failed."""
-        return sum(latency > objective_s for latency in self.latency_s) + self.failed
+        return sum(1 for latency in self.latency_s if latency > objective_s) + self.failed
 
 
 def arrivals(rates: Sequence[float], seed: int) -> list[float]:
@@ -52,7 +52,9 @@ def arrivals(rates: Sequence[float], seed: int) -> list[float]:
     rng = np.random.default_rng(seed)
     whole = np.floor(np.cumsum(rates) + 1e-9)
     counts = np.diff(np.r_[0.0, whole]).astype(int)
-    return [second + (turn + rng.random()) / count for second, count in enumerate(counts) for turn in range(count)]
+    return [
+        float(second + (turn + rng.random()) / count) for second, count in enumerate(counts) for turn in range(count)
+    ]
 
 
 def drive(

@@ -40,7 +40,7 @@ def test_a_demoted_series_is_forecast_simply_and_judged_on(fitter: FitterActor) 
 
 
 def test_it_answers_with_any_class(fitter: FitterActor) -> None:
-    """A class that reads a history gets it; one that does not is kept, with what it has learnt, for the next question."""
+    """A class that reads a history gets it; another one is kept with what it has learnt."""
     history = History()
     history.add_many("arrivals/m", [(float(second), 2.0) for second in range(1000, 1100)])
     usage, cpu_s = fitter.answer(
