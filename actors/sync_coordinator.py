@@ -59,5 +59,5 @@ class SyncCoordinatorActor(Shell):
         return self.manager.get_sync_status(sync_id)
 
     async def stats(self) -> dict[str, Any]:
-        """Return ``syncs``: every task's status."""
-        return {"syncs": self.manager.list_sync_tasks()}
+        """Return ``syncs``: every task's status; ``counts``: what came of the runs (`SyncManager.counts`)."""
+        return {"syncs": self.manager.list_sync_tasks(), "counts": self.manager.counts()}

@@ -71,6 +71,9 @@ class Settings:
         How much of what was collected is kept in `state_dir`.
     collectors : int
         How many actors answer data requests.
+    api_headers : str
+        Headers of credentials for API requests, as JSON by origin:
+        ``{"https://api.example.org": {"Authorization": "Bearer ..."}}``; not shown when the settings are printed.
     twitter_token, telegram_token, youtube_key : str
         Credentials of yours, for requests to these sources; not shown when the settings are printed.
 
@@ -100,6 +103,7 @@ class Settings:
     collect_fresh_s: float = 300.0
     collect_cache_bytes: int = 2**30
     collectors: int = 2
+    api_headers: str = field(default="", repr=False)
     twitter_token: str = field(default="", repr=False)
     telegram_token: str = field(default="", repr=False)
     youtube_key: str = field(default="", repr=False)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from balance.adapters.collect.collected import Collected
 from balance.adapters.collect.visit import PAGES_MAX, Visit
-from balance.errors import InvalidValue, SourceUnavailable
+from balance.adapters.collect.web_url import origin_of, web_url
+from balance.errors import BalanceError, ConfigurationError, InvalidValue, SourceUnavailable
 
 if TYPE_CHECKING:
     from balance.adapters.collect.fetcher import Fetcher
@@ -24,6 +26,9 @@ class ApiSource:
     Parameters
     ----------
     client : Fetcher
+    headers : str
+        Credentials of the operator, as JSON by origin: ``{"https://api.example.org": {"X-Key": "..."}}``.  They go to
+        that origin and nowhere else, whatever a message or a redirect says.
 
     Notes
     -----
@@ -39,8 +44,9 @@ class ApiSource:
     It ends at the last page: no next one, or one without items.
     """
 
-    def __init__(self, client: Fetcher) -> None:
+    def __init__(self, client: Fetcher, *, headers: str = "") -> None:
         self._client = client
+        self._headers = headers
 
     def collect(self, wanted: Wanted) -> Collected:
         """As `Source.collect`."""
@@ -50,11 +56,17 @@ class ApiSource:
         url = wanted.address
         if style == "page":
             params[wanted.text("page_param", "page")] = wanted.count("first_page", 1, maximum=2**31)
+        credentials = _headers_of(self._headers)
         visit = Visit(self._client, wanted)
         items: list[Any] = []
         seen = set()
         for _page in range(wanted.count("max_pages", 10, maximum=PAGES_MAX)):
-            page = visit.get(url, params=params, headers={"Accept": "application/json"})
+            page = visit.get(
+                url,
+                params=params,
+                headers={"Accept": "application/json"},
+                secret_headers=credentials.get(origin_of(web_url(url)), {}),
+            )
             answer = page.json()
             found = _at(answer, wanted.text("items"))
             more = found if isinstance(found, list) else [] if found is None else [found]
@@ -65,6 +77,20 @@ class ApiSource:
             seen.add((url, str(following)))
             params = following
         return visit.collected(items[:limit])
+
+
+def _headers_of(given: str) -> dict[str, dict[str, str]]:
+    """Return the headers by origin; what is wrong with them is said without showing them."""
+    expected = 'BALANCE_API_HEADERS has to be JSON such as {"https://api.example.org": {"Authorization": "Bearer ..."}}'
+    try:
+        found = json.loads(given or "{}")
+        headers = {origin_of(web_url(origin)): dict(each) for origin, each in found.items()}
+    except (ValueError, TypeError, AttributeError, BalanceError):
+        raise ConfigurationError(expected) from None
+    texts = [text for each in headers.values() for pair in each.items() for text in pair]
+    if not all(isinstance(text, str) and text.isascii() and text.isprintable() for text in texts):
+        raise ConfigurationError(expected)
+    return headers
 
 
 def _query_of(wanted: Wanted) -> dict[str, str | int]:

@@ -154,7 +154,7 @@ class Collectors:
             DataSource.APARAT: AparatSource(web),
             DataSource.NEWS: FeedSource(web, news=True, feeds=settings.news_feeds),
             DataSource.RSS: FeedSource(web),
-            DataSource.API: ApiSource(web),
+            DataSource.API: ApiSource(web, headers=settings.api_headers),
             DataSource.DATABASE: TableSource(clock=clock, paths=paths),
             DataSource.FILE: DocumentSource(web, paths=paths),
             DataSource.CUSTOM: CustomSource(clock=clock),

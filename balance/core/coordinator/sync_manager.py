@@ -11,13 +11,14 @@ copier's promise); what `get_sync_status` says survives a restart, and a run tha
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Dict
 
 from balance.core.coordinator.ports import Copier, CopyReport, Journal, Progress
 from balance.defaults import default
-from balance.errors import BalanceError, Conflict, UnknownId
+from balance.errors import AccessRefused, BalanceError, Conflict, InvalidValue, UnknownId
 from balance.types import check_id, check_int
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ class SyncManager:
         self._copier: Copier = copier or default("copier")
         self._clock: Clock = clock or default("clock")
         self._journal = journal
+        self._counts: Counter[str] = Counter()
         self._tasks: dict[str, SyncStatus] = {}
         for key, body in journal.scan(_COLLECTION) if journal else ():
             task = SyncStatus(**body)
@@ -144,7 +146,11 @@ class SyncManager:
         )
         known = self._tasks.get(sync_id)
         if known is None:
-            self._copier.check(None if in_memory else source, destination)
+            try:
+                self._copier.check(None if in_memory else source, destination)
+            except BalanceError as error:
+                self._count("refused", f"refused_{error.code}")
+                raise
             self._store(replace(task, bytes_total=task.size_bytes))
         elif (known.source, known.destination) != (task.source, task.destination):
             raise Conflict(
@@ -225,10 +231,14 @@ class SyncManager:
             error="the source changed while it was read" if report.status == "conflict" else None,
         )
         self._store(ended)
+        self._count(ended.state)
+        self._counts["copied_bytes"] += report.copied_bytes
         return self.get_sync_status(sync_id)
 
     def failed(self, sync_id: str, error: BaseException) -> Dict[str, Any]:
         """Note that a run failed and return the status."""
+        refused = isinstance(error, AccessRefused | InvalidValue)  # seen only when the source was opened
+        self._count(*(("refused", f"refused_{type(error).__name__}") if refused else ("failed",)))
         said = f"{type(error).__name__}: {error}"
         self._store(replace(self._task(sync_id), state="failed", finished_at=self._clock.wall(), error=said))
         return self.get_sync_status(sync_id)
@@ -255,6 +265,20 @@ class SyncManager:
     def list_sync_tasks(self) -> list[dict[str, Any]]:
         """Return the status of every task, sorted by id."""
         return [self.get_sync_status(sync_id) for sync_id in sorted(self._tasks)]
+
+    def counts(self) -> dict[str, int]:
+        """Return what came of the runs since the start.
+
+        Returns
+        -------
+        dict
+            ``completed``, ``unchanged``, ``conflict``, ``failed``, ``refused`` and ``refused_<error>`` (runs, and
+            registrations of what could never be copied), ``copied_bytes``; what never happened is left out.
+        """
+        return dict(sorted(self._counts.items()))
+
+    def _count(self, *names: str) -> None:
+        self._counts.update(names)
 
     def forget(self, sync_id: str) -> None:
         """Remove a task that is not running; `Conflict` if it is."""

@@ -228,6 +228,29 @@ def test_an_api_s_pages_are_followed(site, client):
         assert numbers == ([2] if path == "/page" else [0, 1, 2]), path
 
 
+def test_credentials_go_to_the_api_that_they_are_for(site, client):
+    """By origin, page after page; another origin does not get them, and a bad setting is told without showing it."""
+    other = f"http://localhost:{site.url.rpartition(':')[2]}"
+    heard = []
+
+    def answers(body, **said):
+        def answer(_query, headers):
+            heard.append(headers.get("X-Key"))
+            return 200, said, body
+
+        return answer
+
+    site.page("/a", answers(b"[1]", Link=f"<{other}/b>; rel=next"))
+    site.page("/b", answers(b"[2]"))
+    source = ApiSource(client, headers=json.dumps({site.url: {"X-Key": "key-of-ours"}}))
+    assert source.collect(Wanted(f"{site.url}/a")).items == [1, 2]
+    assert heard == ["key-of-ours", None]
+    for bad in ("key-of-ours", '{"key-of-ours": {}}', '["key-of-ours"]', '{"https://a": {"key-of-ours": "a\\nb"}}'):
+        with pytest.raises(ConfigurationError, match="BALANCE_API_HEADERS") as caught:
+            ApiSource(client, headers=bad).collect(Wanted(f"{site.url}/a"))
+        assert "key-of-ours" not in str(caught.value)
+
+
 def test_an_api_that_never_ends_is_bounded(site, client):
     """Pages and items have limits; one that leads to itself ends there."""
     site.json("/api", lambda query: {"items": [1], "next": f"/api?n={int(query.get('n', 0)) + 1}"})

@@ -7,7 +7,7 @@ import pytest
 from balance.clock import FakeClock
 from balance.core.coordinator import SyncManager
 from balance.core.coordinator.ports import CopyReport
-from balance.errors import Conflict, InvalidValue, SourceUnavailable, UnknownId
+from balance.errors import AccessRefused, Conflict, InvalidValue, SourceUnavailable, UnknownId
 from balance.storage import Store, StoreJournal
 
 
@@ -122,6 +122,27 @@ def test_one_run_to_a_place_at_a_time(sync, copier, destination):
         sync.execute_sync("t")
     assert sync.execute_sync("u")["state"] == "completed"
     assert sync.get_sync_status("t")["state"] == "registered"
+
+
+def test_what_was_refused_is_counted(sync, copier):
+    """By its reason: before a run and in it; nothing else is disturbed."""
+    with pytest.raises(InvalidValue):
+        sync.register_sync_task("t", "a", "bad", 8)
+    good, copier.end = copier.end, AccessRefused("a link leads out")
+    copier.look = lambda: None
+    assert sync.execute_sync("s")["error"] == "AccessRefused: a link leads out"
+    copier.end = SourceUnavailable("gone")
+    assert sync.execute_sync("s")["state"] == "failed"
+    copier.end = good
+    sync.execute_sync("s")
+    assert sync.counts() == {
+        "completed": 1,
+        "copied_bytes": 10,
+        "failed": 1,
+        "refused": 2,
+        "refused_AccessRefused": 1,
+        "refused_InvalidValue": 1,
+    }
 
 
 def test_registration(sync):
