@@ -15,12 +15,14 @@ import numpy as np
 
 from balance.timeseries.budget import Budget
 from balance.timeseries.methods import NOT_APPLICABLE, Method, Problem, run
-from balance.timeseries.series import Array
+from balance.timeseries.series import Array, Scale
 
 #: How many origins there are at most, and for methods that fit slowly.
 ORIGINS, HEAVY_ORIGINS = 24, 2
 #: Methods whose error is above this multiple of the best one's do not take part.
 CUT = 2.0
+#: The power of the error by which methods are weighed.
+SHARPNESS = 4
 #: The reason of a method whose turn did not come.
 NO_TIME = "no time left"
 
@@ -193,32 +195,39 @@ class _Attempt:
                 return
 
 
-def weigh(trials: Trials, robust: bool) -> dict[str, float]:
-    """Return each method's weight, heaviest first, summing to 1: inverse squared error.
+def weigh(trials: Trials, scale: Scale) -> dict[str, float]:
+    """Return each method's weight, heaviest first, summing to 1: the inverse fourth power of its error.
 
-    An origin's errors are taken relative to the median method's there, so that a wild day does not decide
-    alone and methods tried at fewer origins compare fairly.  Methods far behind the best one are left out:
-    they would only add their error.
+    Errors are counted on the plain scale, where being wrong costs, and over all origins at which a method
+    was tried, against the median method at the same ones: so methods that were tried at fewer compare
+    fairly.  Methods far behind the best one are left out: they would only add their error.
     """
-    errors = _relative_errors(trials, robust)
+    errors = _relative_errors(trials, scale)
     if not errors:
         return {}
     best = min(errors.values())
     kept = {name: error for name, error in errors.items() if error <= CUT * best + 1e-12}
-    shares = {name: ((best + 1e-9) / (error + 1e-9)) ** 2 for name, error in kept.items()}
+    shares = {name: ((best + 1e-9) / (error + 1e-9)) ** SHARPNESS for name, error in kept.items()}
     total = sum(shares.values())
     return {name: shares[name] / total for name in sorted(shares, key=lambda name: (-shares[name], name))}
 
 
-def _relative_errors(trials: Trials, robust: bool) -> dict[str, float]:
-    collected: dict[str, list[float]] = {}
+def _relative_errors(trials: Trials, scale: Scale) -> dict[str, float]:
+    own: dict[str, float] = {}
+    usual: dict[str, float] = {}
     for origin in trials.origins:
-        at_origin = {name: _error(made - origin.truth, robust) for name, made in sorted(origin.made.items())}
-        usual = float(np.median(list(at_origin.values()))) if at_origin else 0.0
+        truth = scale.back(origin.truth)
+        at_origin = {name: _error(scale.back(made) - truth, scale.log) for name, made in sorted(origin.made.items())}
+        middle = float(np.median(list(at_origin.values()))) if at_origin else 0.0
         for name, error in at_origin.items():
-            collected.setdefault(name, []).append(error / usual if usual > 0 else float(error > 0))
+            own[name] = own.get(name, 0.0) + error
+            usual[name] = usual.get(name, 0.0) + middle
     newest = trials.origins[0].made
-    return {name: float(np.mean(errors)) for name, errors in collected.items() if name in newest}
+    return {
+        name: error / usual[name] if usual[name] > 0 else float(error > 0)
+        for name, error in own.items()
+        if name in newest
+    }
 
 
 def _error(miss: Array, robust: bool) -> float:

@@ -190,7 +190,7 @@ class CombinedForecaster:
         renewed: int = 0,
     ) -> Calibration:
         """Weigh the methods by their trials, and fit those in use at the end of the series."""
-        weights = weigh(trials, problem.robust)
+        weights = weigh(trials, scale)
         made, truth = combined(trials, weights, problem.robust)
         mae = float(np.abs(scale.back(truth) - scale.back(made)).mean())
         usual = _seasonal_naive_error(series.values, problem.season or 1)

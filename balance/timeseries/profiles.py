@@ -12,6 +12,8 @@ from balance.timeseries.series import Array
 _ANALOGUES, _APART = 6, 4
 #: A window that is compared is at most so long: a week of hours, a day of five-minute steps.
 _LONGEST_WINDOW = 336
+#: Seasons with more steps than this are smoothed over neighbouring steps, one in so many on either side.
+_FINE = 120
 
 
 def seasonal_naive(problem: Problem) -> Array | None:
@@ -30,20 +32,61 @@ def level_scaled(problem: Problem) -> Array | None:
 
 
 def smooth_level_scaled(problem: Problem) -> Array | None:
-    """Repeat the last season's shape, smoothed over five steps, at the level of the last four ("20 minutes")."""
+    """Repeat the last season's shape, smoothed, at the level of the last seventy-second of it ("20 minutes")."""
     season = problem.season
-    if season is None or season < 60:
+    if season is None or season < _FINE:
         return None
-    padded = np.pad(problem.values, 2, mode="edge")
-    return _at_level(problem, np.convolve(padded, np.full(5, 0.2), "valid"), 4)
+    return _at_level(problem, _smoothed(problem.values, season), _moment(season))
 
 
-def _at_level(problem: Problem, shape: Array, window: int) -> Array | None:
+def recent_seasons_now(problem: Problem) -> Array | None:
+    """Average the last three seasons, each smoothed and at the level of the last seventy-second of a season."""
+    season = problem.season
+    if season is None:
+        return None
+    shape, made = _smoothed(problem.values, season), []
+    for back in (1, 2, 3):
+        ahead = _at_level(problem, shape, _moment(season), back)
+        if ahead is not None:
+            made.append(ahead)
+    return np.mean(made, axis=0) if len(made) > 1 else None
+
+
+def typical_season_now(problem: Problem) -> Array | None:
+    """Repeat the median of up to seven seasons, smoothed, at the level of the last seventy-second of a season."""
+    season = problem.season
+    if season is None or len(problem.values) < 2 * season:
+        return None
+    cycles = min(7, len(problem.values) // season)
+    past = problem.values[-cycles * season :].reshape(cycles, season)
+    shape = np.median(past - past.mean(axis=1, keepdims=True), axis=0)
+    around = _smoothed(np.tile(shape, 3), season)[season : 2 * season]
+    window = _moment(season)
+    return np.asarray(np.resize(around, problem.horizon) + problem.values[-window:].mean() - around[-window:].mean())
+
+
+def _moment(season: int) -> int:
+    """Return how many of the last steps say what the level is now."""
+    return max(3, season // 72)
+
+
+def _smoothed(values: Array, season: int) -> Array:
+    """Return `values`, each the mean with its neighbours where a season has many steps."""
+    side = season // _FINE
+    if not side:
+        return values
+    width = 2 * side + 1
+    return np.convolve(np.pad(values, side, mode="edge"), np.full(width, 1 / width), "valid")
+
+
+def _at_level(problem: Problem, shape: Array, window: int, back: int = 1) -> Array | None:
+    """Return the season of `shape` that began `back` seasons ago, at the level of the last `window` values."""
     season, y = problem.season, problem.values
-    if season is None or len(y) < season + window:
+    if season is None or len(y) < back * season + window:
         return None
-    change = y[-window:].mean() - shape[-season - window : -season].mean()
-    return np.asarray(np.resize(shape[-season:], problem.horizon) + change)
+    start = len(y) - back * season
+    change = y[-window:].mean() - shape[start - window : start].mean()
+    return np.asarray(np.resize(shape[start : start + season], problem.horizon) + change)
 
 
 def typical_season(problem: Problem) -> Array | None:
@@ -116,6 +159,8 @@ def _analogues(problem: Problem, window: int | None) -> Array | None:
 SEASONAL_NAIVE = Method("seasonal_naive", seasonal_naive)
 LEVEL_SCALED = Method("level_scaled_season", level_scaled)
 SMOOTH_LEVEL_SCALED = Method("smooth_level_scaled_season", smooth_level_scaled)
+RECENT_SEASONS_NOW = Method("recent_seasons_now", recent_seasons_now)
+TYPICAL_SEASON_NOW = Method("typical_season_now", typical_season_now)
 TYPICAL_SEASON = Method("typical_season", typical_season)
 TYPICAL_LONG_SEASON = Method("typical_long_season", typical_long_season)
 TYPICAL_LONG_SEASON_NOW = Method("typical_long_season_now", typical_long_season_now)
