@@ -128,7 +128,7 @@ class Autoregression:
         if number >= len(choice) or len(made.known) != choice[number].terms + 1:
             return None
         mean = made.values.mean()
-        ahead = _extend(made.values - mean, choice[number], made.known[1:], made.horizon) + mean
+        ahead = extend(made.values - mean, choice[number], made.known[1:], made.horizon) + mean
         return ahead if self.merge == 1 else self._fine(problem, made, ahead)
 
     def _coarse(self, problem: Problem) -> Problem | None:
@@ -204,7 +204,7 @@ def _smooth(y: Array, start: int, end: int, side: int) -> Array:
     return np.convolve(padded, np.full(2 * side + 1, 1 / (2 * side + 1)), "valid")
 
 
-def _extend(y: Array, layout: Layout, weights: Array, horizon: int) -> Array:
+def extend(y: Array, layout: Layout, weights: Array, horizon: int) -> Array:
     """Return the next `horizon` steps: what is seasonal block by block, what is near step by step."""
     n = len(y)
     whole = np.concatenate([y, np.zeros(horizon)])

@@ -101,7 +101,8 @@ def _sharpened(values: Array, season: int, longest: int) -> int:
     score = np.sum([acf[near * multiple] for multiple in range(1, multiples + 1)], axis=0)
     best = near[int(np.argmax(score))]
     # Each autocorrelation is known to about 1 / sqrt(n) only.
-    as_good = near[(score >= score.max() - multiples / np.sqrt(len(rest))) & (np.abs(near - best) <= max(1, 0.01 * best))]
+    as_good = near[score >= score.max() - multiples / np.sqrt(len(rest))]
+    as_good = as_good[np.abs(as_good - best) <= max(1, 0.01 * best)]
     return int(max(as_good, key=lambda lag: (_divisors(int(lag)), -abs(lag - best))))
 
 

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from balance.clock import FakeClock
 from balance.timeseries import LIGHT_METHODS, CombinedForecaster
+from balance.timeseries.catalogue import HEAVY_METHODS
+from balance.timeseries.methods import Method, Problem, run
 
 ANY_FLOAT = st.floats(allow_nan=True, allow_infinity=True, width=64)
 COUNTS = st.integers(min_value=0, max_value=10**9).map(float)
@@ -45,12 +47,19 @@ def test_never_nan_never_crossing_never_raising(
     assert abs(sum(made.weights.values()) - 1) < 1e-9
 
 
-@settings(max_examples=8, deadline=None)
-@given(st.lists(COUNTS, min_size=8, max_size=60), st.integers(1, 10))
-def test_the_fits_of_statsmodels_keep_the_same_promise(values: list[float], horizon: int) -> None:
-    """With every method taking part, still finite and without a warning."""
+@settings(max_examples=12, deadline=None)
+@given(
+    st.sampled_from([method for method in HEAVY_METHODS if method.name != "unobserved_components"]),
+    st.lists(COUNTS, min_size=8, max_size=60),
+    st.integers(1, 10),
+    st.sampled_from([(), (7,), (7, 21)]),
+)
+def test_the_fits_of_statsmodels_keep_the_same_promise(
+    method: Method, values: list[float], horizon: int, seasons: tuple[int, ...]
+) -> None:
+    """Each fit is finite numbers or a reason, and no warning gets out."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        made = CombinedForecaster(clock=FakeClock()).forecast(values, horizon)
-    assert np.isfinite(made.point).all()
-    assert made.point.min() >= 0
+        fit = run(method, Problem(np.log1p(values), horizon, seasons, True))
+    assert (fit.values is None) == bool(fit.reason)
+    assert fit.values is None or np.isfinite(fit.values).all()

@@ -143,8 +143,7 @@ class LoadPredictor:
         season_steps : int or sequence of int, optional
             Season lengths; None finds them, 0 says that there is none.
         budget_s : float, default 0.05
-            Seconds for learning anew when it is due.  From 0.1 on the fits of statsmodels take part, and then
-            every forecast costs their time again.
+            Seconds for learning anew when it is due.  From 0.1 on the fits of statsmodels take part.
 
         Returns
         -------
@@ -189,7 +188,9 @@ class LoadPredictor:
         """Return what is known of the series, learnt anew where that is due."""
         known, now = self._learnt.get(key), self._clock.now()
         if known is None or now - known.at >= self._refresh_s or len(counts) > 1.5 * known.values:
-            calibration = self._forecaster.calibrate(counts, key.horizon, key.season, budget_s=key.budget_s)
+            calibration = self._forecaster.calibrate(
+                counts, key.horizon, key.season, budget_s=key.budget_s, previous=known.calibration if known else None
+            )
             known = self._learnt[key] = _Learnt(calibration, now, len(counts))
             if len(self._learnt) > self._max_series:
                 self._learnt.popitem(last=False)

@@ -108,7 +108,7 @@ class PredictionTuner:
             ``values``: numbers, oldest first unless dated; None, NaN and infinite ones are gaps.
             Optional: ``timestamps``, one for each value in any order (values that share a step are averaged,
             steps without one are gaps), ``step_s`` (seconds), ``horizon`` (steps, 12), ``season`` (steps or a
-            list of them; found where left out, 0: none), ``budget_s`` (seconds for the backtest, 1),
+            list of them; found where left out, 0: none), ``budget_s`` (seconds for the backtest, 0.5),
             ``quantiles`` (levels, 0.1, 0.5, 0.9).
 
         Returns
@@ -121,7 +121,7 @@ class PredictionTuner:
             ``backtest``: ``mae``, ``mase`` and ``origins`` of the combination;
             ``backtest_by_method``: for each method ``status`` (``used``, ``outweighed``, ``not_applicable``,
             ``failed``, ``no_time``), ``weight``, ``mae``, ``mase``, ``origins``, ``cost_s`` and ``reason``;
-            ``seasons`` (steps); ``notes``: failed fits and warnings; ``spent_s``: seconds of the backtest;
+            ``seasons`` (steps); ``notes``: failed fits and warnings; ``spent_s``: seconds that learning took;
             ``duplicates``, ``unordered``, ``gaps``: what was wrong with the timestamps, as counts.
 
         Raises
@@ -136,7 +136,9 @@ class PredictionTuner:
         horizon = given.get("horizon", HORIZON)
         levels = given.get("quantiles", QUANTILES)
         season, budget_s = given.get("season"), given.get("budget_s")
-        calibration = self._forecaster.calibrate(values, horizon, season, budget_s=budget_s)
+        calibration = self._forecaster.calibrate(
+            values, horizon, season, budget_s=budget_s, previous=self._learnt.get(model_id)
+        )
         forecast = self._forecaster.forecast(
             values, horizon, season, levels, budget_s=budget_s, calibration=calibration
         )

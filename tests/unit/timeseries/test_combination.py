@@ -11,8 +11,11 @@ import pytest
 from balance.clock import FakeClock
 from balance.errors import InvalidValue
 from balance.timeseries import LIGHT_METHODS, CombinedForecaster
+from balance.timeseries.autoregression import AUTOREGRESSION
 from balance.timeseries.combination import ENOUGH
 from balance.timeseries.methods import NAIVE, Method, Problem
+from balance.timeseries.profiles import SEASONAL_NAIVE
+from balance.timeseries.statistical import EXPONENTIAL_SMOOTHING, HARMONIC_REGRESSION
 
 
 def light() -> CombinedForecaster:
@@ -105,9 +108,10 @@ def test_statsmodels_takes_part_and_its_warnings_are_notes() -> None:
     """With time at hand the fits of statsmodels are weighed too; no warning gets out."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        made = CombinedForecaster(clock=FakeClock()).forecast(busy_days(6), 12, season=24)
-    tried = set(made.weights) | {note.split(":")[0] for note in made.notes}
-    assert {"statsmodels_autoregression", "exponential_smoothing"} & tried
+        made = CombinedForecaster(
+            clock=FakeClock(), methods=(NAIVE, HARMONIC_REGRESSION, EXPONENTIAL_SMOOTHING)
+        ).forecast(busy_days(6), 12, season=24)
+    assert {"harmonic_regression", "exponential_smoothing"} & set(made.weights)
 
 
 def test_a_method_that_breaks_is_a_note() -> None:
@@ -144,6 +148,57 @@ def test_a_calibration_saves_the_backtest_and_changes_nothing() -> None:
     calibration = forecaster.calibrate(values, 12)
     again = forecaster.forecast(values, 12, calibration=calibration)
     assert again.point.tolist() == forecaster.forecast(values, 12).point.tolist()
+
+
+def test_a_series_that_goes_on_is_learnt_by_its_new_origins_only() -> None:
+    """Going on costs a few fits, not a backtest, and the forecast is as good as one learnt from nothing."""
+    fits = 0
+
+    def counting(problem: Problem) -> np.ndarray | None:
+        nonlocal fits
+        fits += 1
+        return AUTOREGRESSION.fit(problem) if AUTOREGRESSION.fit else None
+
+    methods = (Method("autoregression", AUTOREGRESSION.predict, counting), SEASONAL_NAIVE)
+    forecaster = CombinedForecaster(clock=FakeClock(), methods=methods)
+    values = busy_days(20)
+    first = forecaster.calibrate(values[:-36], 12, season=24)
+    from_nothing, fits = fits, 0
+    second = forecaster.calibrate(values[:-24], 12, season=24, previous=first)
+    assert second is not None and first is not None
+    assert (fits, from_nothing > 5) == (1, True)
+    assert [origin.at for origin in second.trials.origins[:3]] == [444, 438, 432]
+    assert forecaster.calibrate(values[:-21], 12, season=24, previous=second) is second
+    made = forecaster.forecast(values[:-24], 12, calibration=second)
+    anew = forecaster.forecast(values[:-24], 12, season=24)
+    assert made.point == pytest.approx(anew.point, rel=0.05)
+
+
+def test_a_window_that_slides_is_recognised() -> None:
+    """What fell off at the start moves the origins; their forecasts stay those of the same moments."""
+    forecaster, values = light(), busy_days(20)
+    first = forecaster.calibrate(values[:400], 12, season=24)
+    second = forecaster.calibrate(values[12:412], 12, season=24, previous=first)
+    assert first is not None and second is not None
+    kept, before = second.trials.origins[2], first.trials.origins[0]
+    assert kept.at == before.at - 12
+    assert np.array_equal(kept.truth, before.truth)
+    assert np.array_equal(kept.made["seasonal_naive"], before.made["seasonal_naive"])
+
+
+def test_what_does_not_go_on_is_learnt_from_nothing() -> None:
+    """Another series, revised values, another season or half of the origins new: all methods are tried again."""
+    methods = (AUTOREGRESSION, SEASONAL_NAIVE, NAIVE)
+    forecaster, values = CombinedForecaster(clock=FakeClock(), methods=methods), busy_days(20)
+    first = forecaster.calibrate(values[:300], 12, season=24)
+    revised = values[:312].copy()
+    revised[299] *= 1.01
+    for again, season in ((busy_days(20, 5)[:312], 24), (revised, 24), (values[:312], 12), (values[:430], 24)):
+        made = forecaster.calibrate(again, 12, season=season, previous=first)
+        alone = forecaster.calibrate(again, 12, season=season)
+        assert made is not None and alone is not None
+        assert made.weights == alone.weights
+        assert made.renewed == 0
 
 
 def test_a_calibration_of_another_nature_is_thrown_away() -> None:
