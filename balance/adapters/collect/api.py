@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import httpx
-
 from balance.adapters.collect.collected import Collected
 from balance.adapters.collect.visit import PAGES_MAX, Visit
 from balance.adapters.collect.web_url import origin_of, web_url
@@ -111,6 +109,10 @@ def _next(
     said = _at(answer, wanted.text("next", "next"))
     if style == "cursor":
         return url, {**params, wanted.text("cursor_param", "cursor"): str(said)} if said not in (None, "") else None
+    if "link" not in page.headers and not isinstance(said, str):
+        return url, None
+    import httpx  # noqa: PLC0415 (most answers have one page)
+
     links = httpx.Response(200, headers={"link": page.headers.get("link", "")}).links
     following = links.get("next", {}).get("url") or said
     if not isinstance(following, str) or not following:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from balance.adapters.collect.aparat import AparatSource
 from balance.adapters.collect.api import ApiSource
@@ -16,14 +16,12 @@ from balance.adapters.collect.custom import CustomSource
 from balance.adapters.collect.document import DocumentSource
 from balance.adapters.collect.feed import FeedSource
 from balance.adapters.collect.fetcher import Fetcher
-from balance.adapters.collect.host_gate import HostGate
 from balance.adapters.collect.source import Source
 from balance.adapters.collect.table import TableSource
 from balance.adapters.collect.telegram import TelegramSource
 from balance.adapters.collect.twitter import TwitterSource
 from balance.adapters.collect.wanted import MAX_BYTES, Wanted
 from balance.adapters.collect.web import WebSource
-from balance.adapters.collect.web_client import WebClient
 from balance.adapters.collect.wiki import WikiSource
 from balance.adapters.collect.youtube import YoutubeSource
 from balance.adapters.sources.paths import PathPolicy
@@ -32,6 +30,9 @@ from balance.config import Settings
 from balance.defaults import default
 from balance.errors import AccessRefused, ConfigurationError, InvalidValue, UnknownId
 from balance.messaging.enums import DataSource, parse_enum
+
+if TYPE_CHECKING:
+    from balance.adapters.collect.web_client import WebClient
 
 TIMEOUT_S = 100.0
 """For all that one request needs; less than the collector waits for it (`balance.services.collector.POLICY`)."""
@@ -163,6 +164,9 @@ class Collectors:
 
 def open_web(settings: Settings, clock: Clock) -> tuple[WebClient, BlobCache]:
     """Return a client as the settings say, and its cache in the state directory; one process at a time may have it."""
+    from balance.adapters.collect.host_gate import HostGate  # noqa: PLC0415
+    from balance.adapters.collect.web_client import WebClient  # noqa: PLC0415 (who has it done by another is up sooner)
+
     cache = BlobCache(Path(settings.state_dir) / "collected", max_bytes=settings.collect_cache_bytes)
     client = WebClient(
         clock=clock,
