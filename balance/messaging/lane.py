@@ -90,6 +90,7 @@ class Lane:
         self._queued_bytes = 0
         self._open: dict[int, None] = {}  # taken and not handled yet, in order of offset
         self._ready: dict[int, Sequence[Send]] = {}  # handled, with what has not been sent yet
+        self._ready_bytes = 0
         self._wake = asyncio.Event()
         self._ending = False
         self._committing = asyncio.Lock()
@@ -104,8 +105,9 @@ class Lane:
     @property
     def room(self) -> int:
         """How many more messages to read; 0 until half of the buffer is free again."""
-        is_free = len(self._queue) <= self._policy.buffer // 2 and self._queued_bytes <= BUFFER_BYTES // 2
-        return self._policy.buffer - len(self._queue) if is_free else 0
+        held = len(self._queue) + len(self._ready)  # what can't be sent holds up reading, too
+        is_free = held <= self._policy.buffer // 2 and self._queued_bytes + self._ready_bytes <= BUFFER_BYTES // 2
+        return self._policy.buffer - held if is_free else 0
 
     def take(self, record: Record) -> None:
         """Buffer one record; one that was taken or handled before is left out."""
@@ -125,8 +127,7 @@ class Lane:
         self._queue, self._queued_bytes = deque(waiting), sum(len(record.value) for record in waiting)
         for offset in [offset for offset in self._open if self._is_covered(offset)]:
             del self._open[offset]
-        for offset in [offset for offset in self._ready if self._is_covered(offset)]:
-            del self._ready[offset]
+        self._forget([offset for offset in self._ready if self._is_covered(offset)])
         self._commit_soon()
 
     async def finish(self) -> None:
@@ -166,6 +167,7 @@ class Lane:
                     del self._open[record.offset]
                     if sends:
                         self._ready[record.offset] = sends
+                        self._ready_bytes += _size(sends)
                     self._commit_soon()
             self._wake.clear()
             if not self._ending:
@@ -194,17 +196,24 @@ class Lane:
                 if size >= COMMIT_BYTES:
                     break
                 chosen.append(offset)
-                size += sum(len(send.record.value) for send in self._ready[offset])
+                size += _size(self._ready[offset])
             progress = self._progress(chosen)
             taken = await self._send_commit(progress)
             if taken:
                 self._committed, self._covered = progress.offset, progress.beyond
-                for offset in chosen:
-                    self._ready.pop(offset, None)
+                self._forget(chosen)
             elif self._ready or self._covered or progress.beyond:
                 self.is_unsure = True
                 self._on_room()
             return taken
+
+    def _forget(self, offsets: Sequence[int]) -> None:
+        """Drop what was sent; there may be room for more then."""
+        was_full = not self.room
+        for offset in offsets:
+            self._ready_bytes -= _size(self._ready.pop(offset, ()))
+        if was_full and self.room:
+            self._on_room()
 
     def _progress(self, chosen: Sequence[int]) -> Progress:
         """Return what is handled, the messages of `chosen` included: their sends go with it."""
@@ -220,3 +229,7 @@ class Lane:
         if not open_ and ranges and ranges[0][0] <= offset:
             offset, ranges = ranges[0][1], ranges[1:]
         return Progress(self._number, offset, ranges, [send for one in chosen for send in self._ready[one]])
+
+
+def _size(sends: Sequence[Send]) -> int:
+    return sum(len(send.record.value) for send in sends)

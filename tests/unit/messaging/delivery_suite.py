@@ -435,6 +435,40 @@ class DeliverySuite:
 
         run(scenario)
 
+    def test_answers_that_can_not_be_sent_hold_up_reading(self, run, monkeypatch):
+        """While the broker takes no commit, no more messages are handled than fit into the buffer; then all are."""
+        monkeypatch.setattr("balance.messaging.subscription.BROKER_PAUSE_S", 0.001)
+
+        async def scenario(service):
+            answers, plain, tried, handled = Heard(), service._broker.commit, asyncio.Event(), []
+            closed = True
+
+            async def commit(*who, **how):
+                if closed and how.get("sends"):
+                    if len(handled) >= 8:
+                        tried.set()
+                    raise StorageError("not now")
+                return await plain(*who, **how)
+
+            async def handler(message):
+                handled.append(message.offset)
+                return [service.sending("answers", {"to": message.offset})]
+
+            monkeypatch.setattr(service._broker, "commit", commit, raising=False)
+            await service.create_topic("answers")
+            await service.subscribe("answers", "reader", answers)
+            await service.send_batch("t", [{"n": n} for n in range(100)])
+            await service.subscribe("t", "g", handler, policy=DeliveryPolicy(buffer=8, commit_every_s=0.0))
+            await tried.wait()
+            for _ in range(5):  # whatever else would be read is read by now
+                await service.lag("t", "g")
+            assert len(handled) <= 16
+            closed = False
+            await answers.until(100)
+            assert [m.value["to"] for m in answers.messages] == list(range(100))
+
+        run(scenario)
+
     def test_a_commit_whose_outcome_is_unknown_sends_nothing_twice(self, run, monkeypatch):
         """The broker fails now before a commit, now after it: each message is answered once all the same."""
         monkeypatch.setattr("balance.messaging.subscription.BROKER_PAUSE_S", 0.001)
