@@ -3,8 +3,8 @@
 A consumer group of its own remembers how far the letters of a topic were dealt with: those after it are *open*.  A
 replay appends the original again, as it was, to the topic that it came from, and then moves the group on; so a crash in
 between brings a letter back once more, which handlers bear since they are idempotent.  What fails again becomes a new
-letter, behind the others.  A message that has two letters (who wrote the first died before it was committed) goes out
-once in a replay.
+letter, behind the others.  A letter is written with the commit of its message, so each has one; two about one
+message go out once in a replay all the same.
 """
 
 from __future__ import annotations
@@ -196,6 +196,8 @@ class DeadLetters:
                 wait_s=PATIENCE_S,
             )
             if not polled.records:
+                if moving and not sum((await self._broker.lag(letters, GROUP)).values()):
+                    return  # what was counted beside letters were marks of the broker's own
                 raise StorageError(f"of the letters in {letters!r}, {count} did not come in {PATIENCE_S:g} s")
             batch = polled.records[:count]
             yield batch

@@ -254,16 +254,16 @@ class KafkaService:
         if (topic, group) in self._subscriptions:
             raise Conflict(f"group {group!r} has subscribed to {topic!r} here already; unsubscribe first", topic=topic)
 
-        async def give_up(record: Record, failure: BaseException, attempts: int) -> None:
+        async def give_up(record: Record, failure: BaseException, attempts: int) -> list[Send]:
             if topic.endswith(DEAD_LETTER_SUFFIX):
-                return  # it lies in a dead-letter topic and stays there: a letter about a letter helps nobody
+                return []  # it lies in a dead-letter topic and stays there: a letter about a letter helps nobody
             now_s = self._clock.wall()
             letter = dead_letter(record, topic=topic, group=group, failure=failure, attempts=attempts, now_s=now_s)
             target = dead_letter_topic(topic)
             await self.create_topic(target)
             # Not through send_message: the whole original has to fit, whatever its size.
             key = record.key if letter["original"]["key"] is not None else None
-            await broker.append(target, [Outgoing(key, encode_message(letter, max_bytes=None), {})])
+            return [Send(target, Outgoing(key, encode_message(letter, max_bytes=None), {}))]
 
         self._subscriptions[topic, group] = Subscription(
             broker,

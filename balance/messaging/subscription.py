@@ -19,13 +19,14 @@ from balance.errors import BalanceError, MessageRejected
 from balance.messaging.broker import Broker, Polled, Record, Send
 from balance.messaging.delivery import Counters, DeliveryPolicy, Handler, Message, check_received, decode_message
 from balance.messaging.lane import Lane, Progress
+from balance.messaging.topics import DEAD_LETTER_SUFFIX
 
 POLL_WAIT_S = 2.0
 POLL_RECORDS = 500
 #: How long to wait after the broker failed, before it is asked again.
 BROKER_PAUSE_S = 0.5
 
-DeadLetter = Callable[[Record, BaseException, int], Awaitable[None]]
+DeadLetter = Callable[[Record, BaseException, int], Awaitable["Sequence[Send]"]]
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,8 @@ class Subscription:
     counters : Counters
         Where deliveries are counted.
     dead_letter : async callable
-        Takes a record that is given up, the failure, and the number of attempts; returns when that is durable.
+        Takes a record that is given up, the failure, and the number of attempts; returns the letter, which goes with
+        the commit.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Subscription:
         self._counters = counters
         self._dead_letter = dead_letter
         self._lanes: dict[int, Lane] = {}
+        self._letters = topic + DEAD_LETTER_SUFFIX
         self._generation = 0
         # Set when a full lane has room, when a lane wants to know how far it is, and when it is time to stop.
         self._room = asyncio.Event()
@@ -187,7 +190,10 @@ class Subscription:
             if progress.sends:  # they wait for the broker; a message that is not committed yet is not lost
                 await asyncio.sleep(BROKER_PAUSE_S)
             return False
-        self._counters.sent += 0 if refused else len(progress.sends)
+        if not refused:
+            letters = sum(send.topic == self._letters for send in progress.sends)
+            self._counters.dead_lettered += letters
+            self._counters.sent += len(progress.sends) - letters
         return not refused
 
     async def _pause(self, problem: str) -> None:
@@ -211,8 +217,7 @@ class Subscription:
             outcome = error
         if not isinstance(outcome, BaseException):
             return outcome
-        await self._give_up(record, outcome, attempt)
-        return ()
+        return await self._give_up(record, outcome, attempt)
 
     async def _attempt(self, record: Record, value: dict[str, Any], attempt: int) -> Sequence[Send] | BaseException:
         """Call the handler once; return what it wants sent, or how it failed.  `MessageRejected` passes through."""
@@ -243,8 +248,8 @@ class Subscription:
         self._counters.delivered += 1
         return sends or ()
 
-    async def _give_up(self, record: Record, failure: BaseException, attempts: int) -> None:
-        """Dead-letter a record; as long as that fails its partition waits: nothing is dropped."""
+    async def _give_up(self, record: Record, failure: BaseException, attempts: int) -> Sequence[Send]:
+        """Return the letter about a record; as long as it has nowhere to go its partition waits: nothing is dropped."""
         logger.warning(
             "message.dead_lettered topic=%s partition=%d offset=%d attempts=%d reason=%r",
             self.topic,
@@ -255,9 +260,9 @@ class Subscription:
         )
         while True:
             try:
-                await self._dead_letter(record, failure, attempts)
+                letter = await self._dead_letter(record, failure, attempts)
             except (BalanceError, OSError) as error:
-                await self._pause(f"the dead-letter topic does not take messages: {error}")
+                await self._pause(f"there is no dead-letter topic: {error}")
             else:
-                self._counters.dead_lettered += 1
-                return
+                self._counters.dead_lettered += not letter
+                return letter

@@ -33,7 +33,7 @@ from balance.messaging.kafka.problems import is_refusal, translate
 from balance.messaging.kafka.sender import KafkaSender
 from balance.messaging.kafka.transactions import KafkaTransactions
 from balance.messaging.progress import Ranges
-from balance.messaging.topics import check_topic
+from balance.messaging.topics import DEAD_LETTER_SUFFIX, check_topic
 from balance.types import check_id, check_int, check_number
 
 ANSWER_S = 10.0
@@ -223,7 +223,10 @@ class KafkaBroker:
         count = await self._count(topic)
         properties = self._options.consumer(check_id("group", group), self._session_s)
         doing = f"say how far group {group!r} is"
-        return await self._ask(doing, lambda: onlooker.lag(properties, topic, count, self._answer_s), topic)
+        exact = topic.endswith(DEAD_LETTER_SUFFIX)  # people read how many letters there are
+        return await self._ask(
+            doing, lambda: onlooker.lag(properties, topic, count, self._answer_s, exact=exact), topic
+        )
 
     async def close(self) -> None:
         """Leave every group, send what is on its way, and end every thread; safe to call twice."""
