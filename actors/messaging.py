@@ -128,10 +128,10 @@ class MessagingActor(Shell):
         return await self.membership.poll(*reader, topic, group, member, **how)
 
     async def broker_commit(
-        self, topic: str, group: str, member: str, offsets: dict[int, int], **how: Any
+        self, reader: tuple[str, int], topic: str, group: str, member: str, offsets: dict[int, int], **how: Any
     ) -> list[int]:
-        """As `Broker.commit`; made again by Ray after this actor died, it is refused: its member has to join first."""
-        return await self.broker.commit(topic, group, member, offsets, **how)
+        """As `Broker.commit`; made again by Ray after this actor died, it is refused: its member has to poll first."""
+        return await self.membership.commit(reader, topic, group, member, offsets, **how)
 
     async def broker_leave(self, reader: tuple[str, int], topic: str, group: str, member: str) -> None:
         """As `Broker.leave`."""

@@ -17,7 +17,7 @@ class ActorBroker:
     handle : ray.actor.ActorHandle
         Of the messaging actor, whose methods ``broker_<call>`` are the port's calls.
     reader : tuple of (str, int)
-        Who reads, and its epoch: where a newer epoch reads, the members of the older ones are out of their groups.
+        Who reads, and its epoch: a newer epoch takes the places of the older one in its groups.
 
     Notes
     -----
@@ -94,7 +94,14 @@ class ActorBroker:
         return cast(
             list[int],
             await self._handle.broker_commit.remote(
-                topic, group, member, dict(offsets), beyond=beyond, sends=list(sends), generation=generation
+                self._reader,
+                topic,
+                group,
+                member,
+                dict(offsets),
+                beyond=beyond,
+                sends=list(sends),
+                generation=generation,
             ),
         )
 

@@ -33,13 +33,46 @@ async def _read(membership: Membership, epoch: int, member: str, **how: Any) -> 
 
 
 def test_a_new_epoch_takes_over_at_once(tmp_path: Path) -> None:
-    """All partitions are the new incarnation's with its first poll; no session has to run out first."""
+    """All partitions are the new incarnation's with its first poll; the group does not even notice."""
 
     async def main() -> None:
         broker, membership = await _opened(tmp_path)
-        assert set(await _read(membership, 1, "old")) == {0, 1}
-        assert set(await _read(membership, 2, "new")) == {0, 1}
-        assert await broker.commit("t", "g", "old", {0: 0}) == [0], "the old one's commits are refused"
+        joined = await membership.poll("reader", 1, "t", "g", "old", generation=0, positions={})
+        taken_over = await membership.poll("reader", 2, "t", "g", "new", generation=0, positions={})
+        assert taken_over == joined
+        for late in (("reader", 1), ("reader", 2)):
+            assert await membership.commit(late, "t", "g", "old", {0: 0}) == [0], "the old one's commits are refused"
+        assert await membership.commit(("stranger", 1), "t", "g", "new", {0: 0}) == [0]
+        assert await membership.commit(("reader", 2), "t", "g", "new", {0: 0}) == []
+        await release_broker(broker)
+
+    asyncio.run(main())
+
+
+def test_what_the_old_one_has_committed_is_certain_before_the_new_one_begins(tmp_path: Path) -> None:
+    """A commit that is on its way when its reader dies counts: the new one is told of it with its first poll."""
+
+    async def main() -> None:
+        broker, membership = await _opened(tmp_path)
+        joined = await membership.poll("reader", 1, "t", "g", "old", generation=0, positions={})
+        [number] = [n for n in joined.assigned if (await broker.lag("t", "g"))[n] == 2]
+        plain, held, going = broker.commit, asyncio.Event(), asyncio.Event()
+
+        async def slow(*who: Any, **how: Any) -> list[int]:
+            going.set()
+            await held.wait()
+            done: list[int] = await plain(*who, **how)
+            return done
+
+        broker.commit = slow
+        committing = asyncio.create_task(membership.commit(("reader", 1), "t", "g", "old", {number: 2}))
+        await going.wait()
+        committing.cancel()  # the reader is gone
+        taking_over = asyncio.create_task(_read(membership, 2, "new"))
+        await asyncio.sleep(0)
+        assert not taking_over.done()
+        held.set()
+        assert (await taking_over)[number] == 2
         await release_broker(broker)
 
     asyncio.run(main())
