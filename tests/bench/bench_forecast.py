@@ -97,6 +97,16 @@ def test_a_week_is_learnt_from_nothing(benchmark, budget_s):
 
 
 @pytest.mark.benchmark(group="forecast")
+@pytest.mark.parametrize("days", [2, 7])
+def test_a_series_that_went_on_for_an_hour_is_learnt(benchmark, days):
+    """What going on costs: one new origin, and the parameters of the methods in use."""
+    values, forecaster = rates(days + 1), CombinedForecaster(budget_s=0.05)
+    learnt = forecaster.calibrate(values[: 288 * days], 12)
+    went_on = benchmark(forecaster.calibrate, values[12 : 288 * days + 12], 12, previous=learnt)
+    assert went_on is not learnt
+
+
+@pytest.mark.benchmark(group="forecast")
 def test_a_known_series_is_forecast(benchmark):
     """What the next forecast costs when the series is known."""
     forecaster = CombinedForecaster(budget_s=0.05)
