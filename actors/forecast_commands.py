@@ -258,7 +258,7 @@ def _show_backtest(made: Sequence[dict[str, Any]]) -> None:
     for one in made:
         if one["error"]:
             out.print(f"  {_short(one['series_id'])}: {one['error']}", markup=False, soft_wrap=True)
-    out.print("[dim]pinball and MASE: over the mean change from one season to the next[/dim]")
+    out.print("[dim]MASE and pinball are relative to the mean change from one season to the next[/dim]")
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
