@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -93,6 +94,11 @@ def backtest(job: Job) -> dict[str, Any]:
     return {"series_id": job.series_id, "methods": found, "error": error}
 
 
+def _leave_interrupts() -> None:
+    """Let Ctrl-C end the command, which ends this process when its series are done: no tracebacks of workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def run(work: Callable[[Job], dict[str, Any]], jobs: Sequence[Job], processes: int) -> Iterator[dict[str, Any]]:
     """Yield what `work` makes of each job, in their order, with so many processes; here, where one is enough.
 
@@ -108,7 +114,8 @@ def run(work: Callable[[Job], dict[str, Any]], jobs: Sequence[Job], processes: i
         yield from map(work, jobs)
         return
     # Not forked: the progress bar has a thread.
-    with ProcessPoolExecutor(min(processes, len(jobs)), mp_context=get_context("spawn")) as pool:
+    context = get_context("spawn")
+    with ProcessPoolExecutor(min(processes, len(jobs)), mp_context=context, initializer=_leave_interrupts) as pool:
         try:
             yield from pool.map(work, jobs, chunksize=_CHUNK if len(jobs) > 4 * processes else 1)
         except BrokenProcessPool:
