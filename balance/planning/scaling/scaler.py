@@ -124,7 +124,7 @@ def _fewest(rate: float, queued: float, seen: Observation, policy: ScalingPolicy
     """Return the fewest replicas that carry a rate and drain a queue."""
     service_s = seen.service_s or 0.0
     wait_s = max(0.0, seen.objective_s - service_s * seen.batch_size)
-    absorbed = 1.0 + 0.5 * wait_s / (seen.cold_start_s + policy.window_s)
+    absorbed = 1.0 + 0.5 * wait_s / max(policy.window_s, seen.cold_start_s)
     return replicas_for(
         rate / absorbed + queued / _drain_s(seen, policy),
         service_s,

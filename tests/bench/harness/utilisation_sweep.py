@@ -25,8 +25,8 @@ class Setting:
     drain_s: float
 
 
-#: What is swept.  Above 1 replicas are to be overloaded, with the queue as the reserve: no product lets one set that.
-TARGETS = tuple(float(value) for value in np.r_[np.arange(0.3, 0.6, 0.05), np.arange(0.6, 1.0501, 0.025)])
+#: What is swept.
+TARGETS = tuple(float(value) for value in np.r_[np.arange(0.3, 0.6, 0.05), np.arange(0.6, 1.0001, 0.025)])
 SETTINGS = tuple(Setting(*each) for each in product(TARGETS, (0.0, 60.0), (0.0, 300.0, 1200.0), (0.0, 120.0)))
 
 

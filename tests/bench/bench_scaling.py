@@ -1,0 +1,199 @@
+"""Scaling with forecasts against a target-utilisation policy tuned in hindsight, in the simulator.
+
+    python tests/bench/bench_scaling.py [--world-cup FILE] [--cold-start 300,60] [--days 14] [--seeds 1,2] [--json FILE]
+
+Steps of 15 s, a mean load of ten replicas, an objective of 10 s of waiting, three days before anything counts.
+Every policy is a curve of misses over replica-seconds: Balance's over its one knob (coverage), the rival's over all
+its settings (target up to 100 %, smoothing, hold, whether a queue counts), the best of which is taken for each
+trace in hindsight.  The two are compared at the costs at which the rival misses 1 % and 0.3 %.  Beside them: Balance
+that always follows its forecast, Ray Serve's default policy (its own code), and an oracle that knows the future.
+The World Cup's counts per minute are an argument; without them that trace is left out, and the report says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from harness import demand_shapes as shapes
+from harness.machine import Machine
+from harness.table import Report
+from harness.utilisation_sweep import TARGETS, sweep
+
+from balance.planning.scaling import ScalingPolicy
+from balance.simulation.scaling import Balanced, Demand, Oracle, Scene, simulate
+from balance.simulation.scaling.outcome import envelope
+
+SERVICE_S, OBJECTIVE_S, LOAD, WARM_DAYS = 0.1, 10.0, 10.0, 3
+COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995)
+POINTS = (0.01, 0.003)
+KINDS = ("regime shift", "random walk", "flash crowd")
+LEAST = 1e-4
+"""Fewer misses than one in ten thousand are a few events: they are not told apart."""
+
+
+def load_of(trace: str, days: int, file: Path | None) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return the replicas' worth of work in each step of a trace such as ``flash crowd/1``."""
+    kind, _, seed = trace.partition("/")
+    whole = days + WARM_DAYS
+    if kind == "world cup":
+        assert file is not None, "the trace is only listed where its file is given"
+        raw = shapes.world_cup(file, whole)
+    else:
+        make = {
+            "regime shift": shapes.regime_shift,
+            "random walk": shapes.random_walk,
+            "flash crowd": shapes.flash_crowd,
+        }[kind]
+        raw = make(whole, int(seed))
+    return raw / raw[WARM_DAYS * shapes.DAY :].mean() * LOAD
+
+
+def measure(trace: str, cold_start_s: float, days: int, file: Path | None) -> dict[str, Any]:
+    """Return every policy's points (cost, share of misses) on one trace."""
+    load = load_of(trace, days, file)
+    demand = Demand(tuple((load / SERVICE_S).tolist()), shapes.STEP_S)
+    warm_up = WARM_DAYS * shapes.DAY
+    scene = Scene(
+        demand,
+        cold_start_s=cold_start_s,
+        service_s=SERVICE_S,
+        objective_s=OBJECTIVE_S,
+        warm_up_s=warm_up * shapes.STEP_S,
+    )
+
+    def run(policy: Any) -> tuple[float, float]:
+        made = simulate(scene, policy)
+        return made.cost, made.miss_share
+
+    from harness.serve_default import ServeDefault
+
+    return {
+        "trace": trace,
+        "cold_start_s": cold_start_s,
+        "tuned": sweep(load, step_s=shapes.STEP_S, cold_start_s=cold_start_s, objective_s=OBJECTIVE_S, warm_up=warm_up),
+        "balance": [run(Balanced(ScalingPolicy(coverage=coverage))) for coverage in COVERAGES],
+        "forecast only": [
+            run(Balanced(ScalingPolicy(coverage=coverage, lead="forecast"))) for coverage in COVERAGES[4:7]
+        ],
+        "serve": [run(ServeDefault(target)) for target in (0.6, 0.8, 1.0)],
+        "oracle": [run(Oracle(demand, SERVICE_S, cold_start_s))],
+    }
+
+
+def cost_at(points: Sequence[tuple[float, float]], share: float) -> float | None:
+    """Return the cost at which a curve comes down to a share of misses; None if it never does."""
+    curve = envelope(points)
+    if curve[0][1] <= share:
+        return curve[0][0]
+    for (cost, miss), (dearer, fewer) in itertools.pairwise(curve):
+        if fewer <= share:
+            part = math.log(miss / share) / math.log(miss / max(fewer, LEAST / 10))
+            return cost + min(1.0, part) * (dearer - cost)
+    return None
+
+
+def misses_at(points: Sequence[tuple[float, float]], cost: float) -> float | None:
+    """Return a curve's share of misses at a cost; None where it begins above that."""
+    curve = envelope(points)
+    if cost < curve[0][0] - 1e-9:
+        return None
+    for (low, miss), (high, fewer) in itertools.pairwise(curve):
+        if cost < high:
+            part = max(0.0, (cost - low) / (high - low))
+            return math.exp((1 - part) * math.log(max(miss, LEAST)) + part * math.log(max(fewer, LEAST)))
+    return max(curve[-1][1], LEAST)
+
+
+def compare(found: dict[str, Any], share: float) -> tuple[float | None, float | None]:
+    """Return the rival's cost at its point, and Balance's misses there over the rival's."""
+    cost = cost_at(found["tuned"], share)
+    if cost is None:
+        return None, None
+    ours, theirs = misses_at(found["balance"], cost), misses_at(found["tuned"], cost)
+    return cost, (ours / max(theirs or 0.0, LEAST) if ours is not None else None)
+
+
+def report(found: list[dict[str, Any]], machine: Machine) -> Report:
+    """Make the table, and set it against the bars."""
+    title = "Scaling: misses of the objective at equal replica-seconds"
+    columns = [
+        "trace",
+        "start",
+        "tuned: cost at 1 % / 0.3 %",
+        "Balance there, times",
+        "forecast only",
+        "Serve",
+        "oracle",
+    ]
+    table = Report(title, columns, machine)
+    ratios: dict[float, list[float]] = {}
+    for each in found:
+        pairs = [compare(each, share) for share in POINTS]
+        costs = " / ".join("-" if cost is None else f"{cost:.3f}" for cost, _ in pairs)
+        times = " / ".join("dearer" if ratio is None else f"{ratio:.2f}" for _, ratio in pairs)
+        ratios.setdefault(each["cold_start_s"], []).extend(math.inf if r is None else max(r, 1e-3) for _, r in pairs)
+        table.add(
+            each["trace"],
+            f"{each['cold_start_s']:.0f} s",
+            costs,
+            times,
+            *(_points(each[who]) for who in ("forecast only", "serve", "oracle")),
+        )
+    for cold_start_s, values in ratios.items():
+        worst = max(values)
+        if cold_start_s >= 300:
+            mean = math.exp(sum(map(math.log, values)) / len(values))
+            table.bar(f"start {cold_start_s:.0f} s: geometric mean at most 0.6", f"{mean:.2f}", met=mean <= 0.6)
+        table.bar(f"start {cold_start_s:.0f} s: no trace above 1.1", f"{worst:.2f}", met=worst <= 1.1)
+    table.facts["curves"] = [{**each, "tuned": envelope(each["tuned"])} for each in found]
+    return table
+
+
+def _points(points: Sequence[tuple[float, float]]) -> str:
+    return ", ".join(f"{cost:.2f}: {share:.2%}" for cost, share in points)
+
+
+def main() -> None:
+    """Measure as the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--world-cup", type=Path, help="the World Cup's counts: timestamp,requests for each minute")
+    parser.add_argument("--cold-start", default="300,60", help="seconds, commas between")
+    parser.add_argument("--days", type=int, default=14, help="that count, after three that do not")
+    parser.add_argument("--seeds", default="1", help="of the made traces, commas between")
+    parser.add_argument("--jobs", type=int, default=2, help="processes")
+    parser.add_argument("--json", type=Path, help="where to write the figures")
+    given = parser.parse_args()
+    made = [
+        f"{kind}/{seed}" for seed in given.seeds.split(",") for kind in ("regime shift", "random walk", "flash crowd")
+    ]
+    if given.world_cup is None:
+        print("without --world-cup that trace is left out", file=sys.stderr)
+    traces = (["world cup"] if given.world_cup is not None else []) + made
+    machine = Machine.here("ray", "numpy")
+    with ProcessPoolExecutor(given.jobs) as pool:
+        waiting = [
+            pool.submit(measure, trace, float(cold), given.days, given.world_cup)
+            for cold in given.cold_start.split(",")
+            for trace in traces
+        ]
+        found = []
+        for each in waiting:
+            found.append(each.result())
+            print(f"{found[-1]['trace']}, start {found[-1]['cold_start_s']:.0f} s: done", file=sys.stderr, flush=True)
+    table = report(found, machine)
+    print(table)
+    print(f"the rival's settings: targets {TARGETS[0]:.2f} to {TARGETS[-1]:.2f}, Balance's coverages {COVERAGES}")
+    if given.json is not None:
+        given.json.write_text(table.to_json(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
