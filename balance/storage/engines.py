@@ -20,6 +20,9 @@ WRITES = "balance_writes"
 ORPHAN_S = 60.0
 """After how many idle seconds PostgreSQL ends a transaction: one whose process is gone or hangs holds up others."""
 
+SILENCE_S = 30.0
+"""After how long a network that swallows what is sent counts as broken; TCP itself waits for a quarter of an hour."""
+
 # Built once (json.dumps with options builds one for every value); NaN is no JSON and is refused.
 _as_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
@@ -95,7 +98,12 @@ def _begin_sqlite(connection: Connection) -> None:
 
 def _postgres(url: URL, busy_timeout_s: float) -> Engine:
     # libpq knows no shorter one than 2 s.
-    patience = {"connect_timeout": max(2, round(busy_timeout_s)), "keepalives_idle": 10, "keepalives_interval": 5}
+    patience = {
+        "connect_timeout": max(2, round(busy_timeout_s)),
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "tcp_user_timeout": round(SILENCE_S * 1000),
+    }
     try:
         # Before a connection is used it is asked whether it still lives: a server that came back is found again.
         engine = create_engine(url, json_serializer=_as_json, pool_pre_ping=True, connect_args=patience)

@@ -124,6 +124,26 @@ def test_a_file_is_copied_and_verified(balance_cluster: Any, unique: Any, tmp_pa
     assert ask("data_coordinator", "synchronize_data", data, str(target))["status"] == "unchanged"
 
 
+def test_a_folder_is_copied_and_what_was_refused_is_counted(balance_cluster: Any, unique: Any, tmp_path: Path) -> None:
+    """All files of a source that is a folder; a link that leads out of it is refused with the reason, and counted."""
+    data, ask = unique("folder"), balance_cluster.ask
+    source, target = tmp_path / "source", tmp_path / "copy"
+    for name in ("a", "sub/b"):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes(name.encode() * 1000)
+    ask("data_coordinator", "register_data_source", data, 6000, str(source))
+    outcome = ask("data_coordinator", "synchronize_data", data, str(target))
+    assert (outcome["status"], outcome["files"], outcome["changed_files"]) == ("completed", 2, 2)
+    assert (target / "sub" / "b").read_bytes() == b"sub/b" * 1000
+    before = ask("sync_coordinator", "stats")["counts"].get("refused_AccessRefused", 0)
+    (source / "evil").symlink_to("/etc/hostname")
+    refused = ask("data_coordinator", "synchronize_data", data, str(target))
+    assert refused["status"] == "failed"
+    assert "leads out" in refused["error"]
+    assert ask("sync_coordinator", "stats")["counts"]["refused_AccessRefused"] == before + 1
+    assert not (target / "evil").exists()
+
+
 def test_what_a_reader_delivers_is_written_elsewhere(balance_cluster: Any, unique: Any, tmp_path: Path) -> None:
     """A source that is no file is read, written to the destination, and held by nobody afterwards."""
     data, reader, ask = unique("data"), unique("reader"), balance_cluster.ask

@@ -16,6 +16,7 @@ from balance.core.scheduler.states import State
 from balance.core.scheduler.task import Task
 from balance.errors import ConfigurationError, StaleEpoch, StorageError
 from balance.storage import GroupCommit, Store
+from balance.storage.engines import open_engine, parsed
 
 TIMEOUT_S = 20
 
@@ -77,6 +78,15 @@ def test_a_server_that_dies_inside_a_transaction(server):
     assert store.scan("c") == []
     commit.close(TIMEOUT_S)
     store.close()
+
+
+def test_a_network_that_goes_silent_is_noticed(postgres):
+    """Every connection gives up on a server that acknowledges nothing, long before TCP itself would."""
+    engine = open_engine(parsed(postgres.new_database()), 5.0)
+    with engine.connect() as connection:
+        said = connection.connection.driver_connection.info.get_parameters()
+    engine.dispose()
+    assert (said["tcp_user_timeout"], said["keepalives_idle"], said["connect_timeout"]) == ("30000", "10", "5")
 
 
 def test_the_journal_makes_up_for_an_outage(server):
