@@ -8,7 +8,12 @@ from typing import Any
 
 from balance.adapters.copying.origin import reading
 from balance.adapters.copying.place import Place, look_of
+from balance.clock import Clock
+from balance.defaults import default
 from balance.errors import AccessRefused
+
+GRAIN_S = 0.011
+"""Two changes within it may have the same time: file systems use the kernel's clock, of which a tick is up to 10 ms."""
 
 
 class FileOrigin:
@@ -29,15 +34,23 @@ class FileOrigin:
         self.name = place.url
         self._path = place.path
         self.handle = -1
+        self._clock: Clock = default("clock")
 
     def look(self) -> list[Any]:
-        """As `Origin.look`; of the file under that name now, which may be another than the one that is open."""
+        """As `Origin.look`; of the file under that name now, which may be another than the one that is open.
+
+        The first look waits until the last change is older than `GRAIN_S`: one that follows has another time then.
+        """
         with reading(self.name):
             found = os.stat(self._path)  # noqa: PTH116
             if not stat.S_ISREG(found.st_mode):
                 raise AccessRefused(f"{self.name} is no regular file", source=self.name)
             if self.handle < 0:
                 self._open()
+                age_s = self._clock.wall() - found.st_ctime_ns / 1e9
+                if 0 <= age_s < GRAIN_S:
+                    self._clock.sleep(GRAIN_S - age_s)
+                    found = os.stat(self._path)  # noqa: PTH116
             return look_of(found)
 
     def _open(self) -> None:

@@ -14,6 +14,7 @@ import pytest
 from balance.adapters.copier import FsspecCopier
 from balance.adapters.copying.file_origin import FileOrigin
 from balance.adapters.copying.places import Places
+from balance.clock import SystemClock
 from balance.errors import AccessRefused, Conflict, InvalidValue, SourceUnavailable, StorageError
 
 
@@ -281,6 +282,19 @@ def test_a_link_that_is_put_in_the_way_is_refused(tmp_path):
     inside.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(AccessRefused, match="not checked"):
         FileOrigin(place).look()
+
+
+def test_a_change_right_after_another_is_seen(tmp_path):
+    """Two changes within a tick of the kernel's clock have the same time: the first look waits that tick out."""
+    source = tmp_path / "source"
+    for _time in range(5):
+        source.write_bytes(b"first")
+        origin = FileOrigin(Places(trusted=True).find("source", str(source)))
+        look = origin.look()
+        assert SystemClock().wall() - source.stat().st_ctime > 0.01  # younger kernels tell the two apart anyway
+        source.write_bytes(b"other")
+        assert origin.look() != look
+        origin.close()
 
 
 def test_a_place_that_is_read_in_order(tmp_path):

@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from balance.adapters.copier import FsspecCopier
 from balance.adapters.data.formats import FORMATS
 from balance.adapters.data.stored_data import StoredData
 from balance.core.coordinator import DataCoordinator
@@ -138,6 +139,31 @@ def test_a_place_that_can_not_be_written(data, tmp_path):
         data.store_data({"data_id": "d", "content": "a", "destination": str(tmp_path / "file" / "below.txt")})
     with pytest.raises(UnknownId):
         data.fetch_data({"data_id": "d"})
+
+
+@pytest.mark.parametrize("data_id", ["../../evil", "/etc/evil", "..", "a/../../evil", "a" * 500, ".balance-part"])
+def test_a_name_is_no_path(data, tmp_path, data_id):
+    """Whatever an id looks like, what is stored under it lies in the folder, and nowhere else."""
+    data.store_data({"data_id": data_id, "content": "kept"})
+    assert data.fetch_data({"data_id": data_id})["content"] == "kept"
+    [stored] = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert stored.parent == tmp_path / "data"
+
+
+def test_who_may_not_write_anywhere_stores_below_the_roots(tmp_path):
+    """A destination outside is refused, also by a link, and its id is not known afterwards."""
+    inside, outside = tmp_path / "in", tmp_path / "out"
+    for folder in (inside, outside):
+        folder.mkdir()
+    (inside / "up").symlink_to(outside)
+    data = StoredData(folder=str(inside), copier=FsspecCopier(trusted=False, roots=[str(inside)]))
+    data.store_data({"data_id": "good", "content": "a"})
+    for place in (outside / "a.txt", inside / ".." / "a.txt", inside / "up" / "a.txt", "memory://stored-test/a.txt"):
+        with pytest.raises(AccessRefused):
+            data.store_data({"data_id": "bad", "content": "a", "destination": str(place)})
+        with pytest.raises(UnknownId):
+            data.fetch_data({"data_id": "bad"})
+    assert list(outside.iterdir()) == []
 
 
 @pytest.mark.parametrize(
