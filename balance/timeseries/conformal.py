@@ -5,8 +5,10 @@ Split conformal prediction (V. Vovk et al., "Algorithmic Learning in a Random Wo
 are scaled by how large they usually are at that step ahead, pooled, and scaled back, since with a handful
 of origins no single step has errors enough of its own.
 
-The errors of one origin go together, so the sample is worth about as many draws as there are origins:
-the band is widened as Student's t is against the normal distribution.
+Both sides are drawn from the errors' sizes: with few origins one that lay above everywhere says that the
+next may be as far off, not that it will be above.  The errors of one origin go together, and neighbouring
+origins overlap, so the sample is worth about half as many draws as there are origins: the band is widened as
+Student's t is against the normal distribution.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ import numpy as np
 
 from balance.timeseries.series import Array
 
-#: (z^2 + 1) / 4 at the 90 % quantile: the first term of Student's t around the normal quantile.
-_STUDENT = 0.66
+#: (z^2 + 1) / 4 at the 90 % quantile, the first term of Student's t around the normal quantile, for half the origins.
+_STUDENT = 2 * 0.66
 #: Steps on either side whose errors are averaged into a step's usual error.
 _NEIGHBOURS = 2
 
@@ -46,7 +48,7 @@ def error_quantiles(errors: Array, horizon: int, levels: Sequence[float]) -> dic
     usual = _usual_error(errors)
     if not usual[-1]:
         return {level: np.zeros(horizon) for level in levels}
-    pool = np.sort((errors / np.maximum(usual, 1e-12 * usual[-1])).ravel())
+    pool = np.sort(np.abs(errors / np.maximum(usual, 1e-12 * usual[-1])).ravel())
     ahead = np.arange(1, horizon + 1)
     known = np.minimum(ahead, len(usual))
     widths = usual[known - 1] * np.sqrt(ahead / known) * (1 + _STUDENT / len(errors))
@@ -61,11 +63,8 @@ def _usual_error(errors: Array) -> Array:
     return np.maximum.accumulate(np.convolve(padded, np.ones(width) / width, "valid"))
 
 
-def _tail(pool: Array, level: float) -> float:
-    """Return the conformal quantile of the sorted `pool`, on its own side of 0."""
-    n = len(pool)
-    if level == 0.5:
-        return 0.0
-    if level > 0.5:
-        return max(0.0, float(pool[min(n, int(np.ceil((n + 1) * level))) - 1]))
-    return min(0.0, float(pool[max(1, int(np.floor((n + 1) * level))) - 1]))
+def _tail(sizes: Array, level: float) -> float:
+    """Return the conformal quantile out of the sorted `sizes` of errors, on its side of 0."""
+    n, share = len(sizes), abs(2 * level - 1)
+    size = float(sizes[min(n, max(1, int(np.ceil((n + 1) * share)))) - 1]) if share else 0.0
+    return size if level >= 0.5 else -size

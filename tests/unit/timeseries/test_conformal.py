@@ -41,3 +41,19 @@ def test_few_origins_widen_the_band() -> None:
 def test_no_error_no_band() -> None:
     """A forecast that was always exact gets no band, and nothing is divided by zero."""
     assert all(not values.any() for values in error_quantiles(np.zeros((3, 4)), 9, LEVELS).values())
+
+
+def test_one_sided_errors_widen_both_sides() -> None:
+    """Forecasts that were all too low say how far off the next may be, on either side."""
+    errors = np.abs(np.random.default_rng(3).normal(0, 1, (6, 12)))
+    bands = error_quantiles(errors, 12, LEVELS)
+    assert bands[0.1] == pytest.approx(-bands[0.9])
+    assert (bands[0.9] > 0).all()
+
+
+def test_a_band_of_80_percent_holds_that_share_of_its_own_errors() -> None:
+    """Before it is widened for few origins, four in five of the errors that it comes from lie within it."""
+    errors = np.random.default_rng(4).normal(0, 1, (400, 12))
+    bands = error_quantiles(errors, 12, LEVELS)
+    inside = (errors >= bands[0.1]) & (errors <= bands[0.9])
+    assert inside.mean() == pytest.approx(0.8, abs=0.01)
