@@ -47,7 +47,7 @@ class History:
 
     Notes
     -----
-    Writing costs a few microseconds; a full series takes about 250 KB with the default tiers.
+    Writing costs some ten microseconds; a full series takes about 250 KB with the default tiers.
 
     Examples
     --------

@@ -165,7 +165,11 @@ def test_a_history_with_fewer_tiers_is_taken_over() -> None:
     """What an older Balance saved without the coarse tiers is read, and those are made from the finer ones."""
     old, new = History(tiers=((1.0, 60), (10.0, 60))), History(tiers=((1.0, 60), (10.0, 60), (60.0, 100)))
     old.add_many("m", [(START + 3 * at, 2.0) for at in range(400)])
-    new.restore(json.loads(json.dumps(old.snapshot())))
+    saved = json.loads(json.dumps(old.snapshot()))
+    new.restore({**new.snapshot(), "series": saved["series"]})  # series by series, as an actor's chronicle does
+    assert new.latest("m") == old.latest("m")
+    assert np.nansum(new.counts("m", 60.0, 20, START + 1260)) > 0
+    new.restore(saved)
     fresh = History(tiers=((1.0, 60), (10.0, 60), (60.0, 100)))
     fresh.add_many("m", [(START + 3 * at, 2.0) for at in range(400)])
     for history in (new, fresh):
