@@ -114,8 +114,9 @@ class TreeCopy:
     def _commit(self) -> None:
         """Bring all parts to the disk, then put them in place, then bring their names to the disk."""
         changed = [copy for _relative, copy in self._copies if copy.status == "copied"]
-        if changed and self._destination.is_local:
-            with writing(self._destination.url):
+        with writing(self._destination.url):
+            self._destination.fs.makedirs(self._destination.path, exist_ok=True)  # also for a folder without files
+            if changed and self._destination.is_local:
                 sync_disk(self._destination.path)
         folders = set()
         for copy in changed:

@@ -47,6 +47,18 @@ def test_a_folder_is_copied_with_all_that_is_below_it(copier, tree, tmp_path):
     assert copier.digest(str(tree)) == report.digest == copier.digest(str(tmp_path / "out" / "copy"))
 
 
+def test_a_folder_without_files_is_a_folder(copier, tmp_path):
+    """It is made, and both are the same; a file in its place is an error that leaves the file."""
+    (tmp_path / "empty" / "sub").mkdir(parents=True)
+    report = copier.copy(str(tmp_path / "empty"), str(tmp_path / "copy"))
+    assert (report.status, report.files, report.size_bytes) == ("unchanged", 0, 0)
+    assert copier.digest(str(tmp_path / "copy")) == report.digest
+    (tmp_path / "file").write_bytes(b"old")
+    with pytest.raises(StorageError):
+        copier.copy(str(tmp_path / "empty"), str(tmp_path / "file"))
+    assert (tmp_path / "file").read_bytes() == b"old"
+
+
 def test_only_files_that_differ_are_written(copier, tree, tmp_path):
     """What is equal is not touched, and what the destination has beside the source's files stays."""
     copy = tmp_path / "copy"
