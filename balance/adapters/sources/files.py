@@ -56,8 +56,12 @@ class FileSource:
         """Return the content; more than `max_bytes` raise `AccessRefused`, a missing file `SourceUnavailable`."""
         fs, path = self.locate(url)
         try:
+            if get_protocol(url) in _LOCAL and not fs.isfile(path):  # a pipe would wait for whoever writes to it
+                raise SourceUnavailable(f"{url} is no regular file that is there", url=url)
             with fs.open(path, "rb") as file:
                 content = file.read(max_bytes + 1)
+        except SourceUnavailable:
+            raise
         except Exception as error:  # each fsspec implementation raises its own kinds
             said = f"{type(error).__name__}: {error}"
             raise SourceUnavailable(f"{url} can't be read ({said})", url=url) from error

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
@@ -133,7 +134,7 @@ def test_files_for_a_trusted_caller(tmp_path):
     assert readers.read(str(tmp_path / "a.txt"), LIMIT).data == b"text"
     assert readers.read(f"file://{tmp_path}/a.txt", LIMIT).data == b"text"
     assert readers.read("memory://readers-test/a", LIMIT).data == b"memory"
-    with pytest.raises(SourceUnavailable, match="FileNotFoundError"):
+    with pytest.raises(SourceUnavailable, match="no regular file"):
         readers.read(str(tmp_path / "none"), LIMIT)
     with pytest.raises(AccessRefused, match="more than the 3 bytes"):
         readers.read(str(tmp_path / "a.txt"), 3)
@@ -167,6 +168,13 @@ def test_files_for_everyone_else_stay_in_their_folders(tmp_path):
             readers.check(source)
         with pytest.raises(AccessRefused):
             readers.read(source, LIMIT)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    """What is no regular file is refused at once."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SourceUnavailable, match="no regular file"):
+        Readers(trusted=True).read(str(tmp_path / "pipe"), LIMIT)
 
 
 def test_rows_of_a_database(shop):
