@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from actors import dlq_commands, forecast_commands, plan_commands, simulate, task_commands
+from actors import dlq_commands, forecast_commands, plan_commands, scaling_commands, simulate, task_commands
 from actors.console import Address, StateDir, asking, err, out, settings_for
 from balance import __version__
 from balance.config import Settings
@@ -235,6 +235,7 @@ def replay(
 
 
 app.command()(simulate.simulate)
+app.command()(scaling_commands.scaling)
 app.command()(forecast_commands.forecast)
 app.command()(forecast_commands.backtest)
 

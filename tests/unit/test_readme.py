@@ -23,7 +23,7 @@ README = (ROOT / "README.md").read_text()
 # In the order in which a newcomer needs them.
 COMMANDS = (
     *("up", "status", "actors", "submit", "tasks", "explain", "plan", "cancel", "dlq"),
-    *("down", "demo", "replay", "simulate", "forecast", "backtest", "version"),
+    *("down", "demo", "replay", "simulate", "scaling", "forecast", "backtest", "version"),
 )
 
 
