@@ -14,8 +14,10 @@ from collections import deque
 from typing import Any, ClassVar
 
 from ray.autoscaler.sdk import request_resources
+from ray.util.metrics import Gauge
 
 from actors.base import Shell, ask
+from actors.guards import guards_of
 from actors.sight import Known, forecast_step_s, snapshot_of
 from actors.starts import Starts
 from balance import planning
@@ -73,10 +75,16 @@ class BalancerActor(Shell):
         self.models: list[str] = []
         self.reach_s = tick_s
         self.failures = 0
+        self._leads = Gauge("balance_forecast_leads", "1 where a model is scaled by its forecast.", tag_keys=("model",))
+        self._late = Gauge("balance_tick_late_seconds", "How long after its moment the last tick began.")
         self.late_s: deque[float] = deque(maxlen=TICKS_KEPT)
         self.took_s: deque[float] = deque(maxlen=TICKS_KEPT)
-        self.spawn(self.every(tick_s, self.turn, self.late_s.append))
+        self.spawn(self.every(tick_s, self.turn, self._note_late))
         self.spawn(self.every(self.step_s, self.follow_forecasts))
+
+    def _note_late(self, late_s: float) -> None:
+        self.late_s.append(late_s)
+        self._late.set(late_s)
 
     async def follow_forecasts(self) -> None:
         """Get the latest forecasts; where nobody answers, the last ones stay until they reach no further."""
@@ -191,7 +199,12 @@ class BalancerActor(Shell):
     async def _remember(self, snapshot: Snapshot, plan: Plan, failed: list[dict[str, Any]]) -> None:
         written = json.dumps(snapshot.to_dict(), sort_keys=True)
         digest = hashlib.blake2b(written.encode(), digest_size=16).hexdigest()
-        body = {"plan": plan.to_dict(), "failed": failed, "forecasts": self._forecast_points()}
+        body = {
+            "plan": plan.to_dict(),
+            "failed": failed,
+            "forecasts": self._forecast_points(),
+            "guards": self._guards(plan),
+        }
         kept = self._kept()
 
         def write(tx: Any) -> None:
@@ -205,6 +218,12 @@ class BalancerActor(Shell):
         for action in plan.actions:
             self.log.info("event=action tick=%d kind=%s reason=%s", plan.tick, action.kind, action.reason)
 
+    def _guards(self, plan: Plan) -> dict[str, dict[str, Any]]:
+        found = guards_of(plan, self.memory)
+        for model_id, guard in found.items():
+            self._leads.set(float(guard["by"] == "forecast"), tags={"model": model_id})
+        return found
+
     def _forecast_points(self) -> dict[str, dict[str, Any]]:
         """Return the first step of each forecast, as requests per second: what a report draws."""
         points = {}
@@ -213,7 +232,7 @@ class BalancerActor(Shell):
                 points[model_id] = {
                     name: made["quantiles"][quantile][0] / made["step_s"]
                     for name, quantile in (("q10", "0.1"), ("q50", "0.5"), ("q90", "0.9"))
-                } | {"method": made["method"], "step_s": made["step_s"]}
+                } | {name: made[name] for name in ("method", "step_s", "status", "age_s")}
         return points
 
     async def decisions(self, last: int = 5) -> list[dict[str, Any]]:
@@ -223,7 +242,7 @@ class BalancerActor(Shell):
         -------
         list of dict
             ``tick``, ``at`` (ISO 8601), ``at_s`` (POSIX), ``summary`` (a sentence), ``reasons`` (sentences),
-            ``actions`` (each with its ``kind`` and numbers), ``failed``, ``forecasts``.
+            ``actions`` (each with its ``kind`` and numbers), ``failed``, ``forecasts``, ``guards`` (see `guards_of`).
         """
         with self.store.reading() as tx:
             rows = tx.decisions.latest(last)
@@ -241,6 +260,7 @@ class BalancerActor(Shell):
                     "actions": [{"kind": action.kind, **action.to_dict()} for action in plan.actions],
                     "failed": row["plan"]["failed"],
                     "forecasts": row["plan"]["forecasts"],
+                    "guards": row["plan"]["guards"],
                 }
             )
         return found

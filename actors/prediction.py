@@ -162,6 +162,9 @@ class PredictionActor(Shell):
         async with self._due:
             self._due.notify_all()
         await self._judge()
+        now = self.clock.wall()
+        ages = [each["age_s"] for wish in self.wishes.values() for each in wish.book.latest(now).values()]
+        self._age.set(max(ages, default=0.0))
 
     async def _judge(self) -> None:
         """Score the forecasts whose truth has come; what loses to the simple method is not used next."""
@@ -385,7 +388,6 @@ class PredictionActor(Shell):
         """
         now = self.clock.wall()
         ages = [each["age_s"] for wish in self.wishes.values() for each in wish.book.latest(now).values()]
-        self._age.set(max(ages, default=0.0))
         return {
             "made": self.made,
             "series": len(ages),

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from actors.console import Address, StateDir, asking, out
+from actors.guards import in_words
 from balance.errors import InvalidValue
 from balance.types import check_id, check_number, check_priority
 
@@ -103,6 +104,8 @@ def _show_decisions(decisions: list[dict[str, Any]]) -> None:
         out.print(f"[bold]{entry['at']}[/bold]", entry["summary"], soft_wrap=True)
         for sentence in entry["reasons"]:
             out.print(f"  - {sentence}", markup=False, soft_wrap=True)
+        for model_id, guard in sorted(entry["guards"].items()):
+            out.print(f"  * {in_words(model_id, guard)}", markup=False, soft_wrap=True)
 
 
 def _show_explanation(found: dict[str, Any]) -> None:

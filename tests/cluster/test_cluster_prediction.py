@@ -190,6 +190,7 @@ def test_the_balancer_acts_before_the_load_comes(
         decided = [plan for plan in ask("balancer", "decisions", 50) if plan["forecasts"].get(model)]
         reserved = [action for plan in decided for action in plan["actions"] if action.get("model_id") == model]
         assert any(action["kind"] == "reserve" for action in reserved)
+        assert decided[0]["guards"][model]["leads"] in {"forecast", "reactive"}, "whether the forecast pays is told"
         loaded = {note.name for note in tmp_path.iterdir()}
         accepted = ask("batches", "submit_requests", [{"model_id": model, "text": "first"}])
         answer = ask("batches", "answer", accepted["request_ids"][0], 50.0)
