@@ -171,12 +171,8 @@ class BalancerActor(Shell):
         """Tell Ray's autoscaler which cluster is wanted, and remember it: Ray holds on to that until told anew."""
         amounts = [bundle(amount) for amount, count in bundles for _ in range(count)]
         await asyncio.to_thread(request_resources, bundles=amounts)
-        more = sum(count for _, count in bundles) > sum(count for _, count in self.nodes_asked)
         self.nodes_asked = bundles
-        if more:
-            self.starts.asked(self.clock.wall())
-        elif not bundles:
-            self.starts.satisfied()
+        self.starts.asked(self.clock.wall(), sum(amount.cpu * count for amount, count in bundles))
 
     # -- remember ----------------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ class Starts:
     --------
     >>> starts = Starts()
     >>> starts.look(0.0, cores=2.0)
-    >>> starts.asked(10.0)
+    >>> starts.asked(10.0, cores=4.0)
     >>> starts.look(14.0, cores=4.0)
     >>> starts.node_s
     4.0
@@ -39,27 +39,25 @@ class Starts:
     def __init__(self) -> None:
         self._models: dict[str, float] = {}
         self._nodes: deque[float] = deque(maxlen=KEPT)
-        self._asked_at: float | None = None
-        self._cores: float | None = None
+        #: What was asked for and is not there yet: how many cores the cluster is to have, since when.
+        self._awaited: list[tuple[float, float]] = []
+        self._cores = 0.0
 
     @property
     def node_s(self) -> float:
         """Seconds from asking for a node until it is there, at the 0.9 quantile; 0 before the first one came."""
         return p90_s(self._nodes) or 0.0
 
-    def asked(self, at: float) -> None:
-        """Note that more nodes were asked for."""
-        if self._asked_at is None:
-            self._asked_at = at
-
-    def satisfied(self) -> None:
-        """Note that no node is awaited any more: one that comes now was not asked for."""
-        self._asked_at = None
+    def asked(self, at: float, cores: float) -> None:
+        """Note that the cluster is to have so many cores; larger wishes of before are taken back."""
+        self._awaited = [wish for wish in self._awaited if wish[0] <= cores]
+        if cores > max([self._cores, *(wish[0] for wish in self._awaited)]):
+            self._awaited.append((cores, at))
 
     def look(self, at: float, cores: float) -> None:
-        """Compare the cluster's cores with those of the last look; nodes that were asked for may have come."""
-        if self._asked_at is not None and self._cores is not None and cores > self._cores:
-            self._nodes.append(at - self._asked_at)
+        """Look how many cores the cluster has: nodes that were asked for may have come."""
+        self._nodes.extend(at - since for wanted, since in self._awaited if wanted <= cores)
+        self._awaited = [wish for wish in self._awaited if wish[0] > cores]
         self._cores = cores
 
     def replica_s(self, model_id: str, seen: Iterable[float], usual_s: float | None) -> float:

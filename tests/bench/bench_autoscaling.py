@@ -66,6 +66,7 @@ def report(found: list[dict[str, Any]], period: float, machine: Machine) -> Repo
         )
     table.facts = {
         "measured start of a node, s": round(by["forecast"]["node_start_s"], 1),
+        "cores left from the play before": [each["cores_left_before"] for each in found],
         "actions that failed": sum(each["failures"] for each in found),
     }
     last = by["forecast"]["ahead"][-1]

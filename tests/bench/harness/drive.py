@@ -117,10 +117,9 @@ def _collect(ray: Any, batches: Any, pending: _Pending, made: Drive, begun: floa
                 made.failed += 1
 
 
-def until_zero(count: Callable[[], float], timeout_s: float = 60.0) -> None:
-    """Wait until nothing of something is left."""
+def until_zero(count: Callable[[], float], timeout_s: float) -> float:
+    """Wait until nothing of something is left, at most so long; return what is left."""
     until = time.monotonic() + timeout_s
-    while count() > 0:
-        if time.monotonic() > until:
-            raise TimeoutError(f"still {count()} after {timeout_s:g} s")
+    while (left := count()) > 0 and time.monotonic() < until:
         time.sleep(EVERY_S)
+    return left

@@ -39,8 +39,8 @@ def rates(periods: int, period: int) -> list[float]:
     return [HIGH if second % period >= RISE * period else LOW for second in range(periods * period)]
 
 
-def play(ray: Any, ask: Any, lead: str, given: dict[str, Any]) -> None:
-    """Let one way of deciding live through the periods, and tell what became of it."""
+def play(ray: Any, ask: Any, lead: str, given: dict[str, Any], left: float) -> float:
+    """Let one way of deciding live through the periods, and tell what became of it; return what is left of its nodes."""
     model, period = f"model-{lead}", given["period_s"]
     ask("balancer", "set_policy", lead=lead, lend=False, season_s=float(period), coverage=given["coverage"])
     ask("model_coordinator", "register_model", model, 1.0, 0, 2)
@@ -70,9 +70,10 @@ def play(ray: Any, ask: Any, lead: str, given: dict[str, Any]) -> None:
         node_start_s=stats["node_start_s"],
         cold_start_s=stats["cold_start_s"].get(model),
         failures=stats["failures"],
+        cores_left_before=left,
     )
     ask("batches", "undeploy_model", model)
-    until_zero(lambda: sum(nodes_alive(ray).values()) - CORES, timeout_s=40.0)
+    return until_zero(lambda: sum(nodes_alive(ray).values()) - CORES, timeout_s=45.0)
 
 
 def main() -> None:
@@ -91,8 +92,9 @@ def main() -> None:
             return ray.get(getattr(actor, method).remote(*args, **kwargs), timeout=60)
 
         try:
+            left = 0.0
             for lead in ("reactive", "forecast"):
-                play(ray, ask, lead, given)
+                left = play(ray, ask, lead, given, left)
         finally:
             system.stop(drain_s=0)
 

@@ -23,24 +23,32 @@ def test_only_nodes_that_were_asked_for_count() -> None:
     starts.look(0.0, 2.0)
     starts.look(5.0, 4.0)
     assert starts.node_s == 0.0
-    starts.asked(10.0)
-    starts.asked(11.0)
-    starts.look(12.0, 4.0)
+    starts.asked(10.0, 6.0)
+    starts.asked(11.0, 6.0)
+    starts.asked(12.0, 8.0)
     starts.look(14.0, 6.0)
-    starts.look(15.0, 5.0)
-    starts.look(18.0, 8.0)
-    starts.look(30.0, 6.0)
+    assert starts.node_s == 4.0
+    starts.look(15.0, 4.0)
+    starts.look(20.0, 8.0)
     assert starts.node_s == 8.0
-    starts.satisfied()
-    starts.look(100.0, 10.0)
-    assert starts.node_s == 8.0
+
+
+def test_a_wish_that_was_taken_back_is_not_awaited() -> None:
+    """A cluster that grows long after nobody wants it to has not taken so long to start; nor has one that is there."""
+    starts = Starts()
+    starts.look(0.0, 4.0)
+    starts.asked(1.0, 3.0)
+    starts.asked(2.0, 8.0)
+    starts.asked(3.0, 0.0)
+    starts.look(100.0, 8.0)
+    assert starts.node_s == 0.0
 
 
 def test_it_survives_a_restart() -> None:
     """What is remembered is JSON, and gives the same answers."""
     starts = Starts()
     starts.look(0.0, 2.0)
-    starts.asked(1.0)
+    starts.asked(1.0, 4.0)
     starts.look(4.0, 4.0)
     starts.replica_s("m", [2.5], None)
     again = Starts.from_dict(json.loads(json.dumps(starts.to_dict())))
