@@ -32,11 +32,11 @@ def report(found: list[dict[str, Any]], machine: Machine) -> Report:
         ["decided by", "requests", "missed", "p50 s", "p95 s", "replica-seconds"],
         machine,
     )
-    missed = {}
+    missed, costs = {}, {}
     for each in found:
         paid = sum(count * (after - at) for (at, count), (after, _) in pairwise(each["replicas"]))
         latency = each["latency_s"] or [0.0]
-        missed[each["who"]] = each["missed"]
+        missed[each["who"]], costs[each["who"]] = each["missed"], round(paid)
         table.add(
             NAMES[each["who"]],
             each["sent"],
@@ -47,9 +47,10 @@ def report(found: list[dict[str, Any]], machine: Machine) -> Report:
         )
     table.facts = {"measured cold start, s": {each["who"]: each["cold_start_s"] for each in found}}
     for rival in ("reactive", "utilisation"):
-        words = f"fewer misses than {NAMES[rival]}"
-        said = f"{missed['forecast']} against {missed[rival]}"
-        table.bar(words, said, met=missed["forecast"] < missed[rival])
+        (few, paid), (many, dear) = ((missed[who], costs[who]) for who in ("forecast", rival))
+        words = f"fewer misses than {NAMES[rival]}, or as few for less"
+        said = f"{few} for {paid} replica-seconds against {many} for {dear}"
+        table.bar(words, said, met=few < many or (few == many and paid < dear))
     return table
 
 
@@ -64,7 +65,7 @@ def measure(periods: int, period: int, coverage: float, seed: int) -> list[dict[
 @pytest.mark.timeout(600)
 @pytest.mark.benchmark(group="scaling")
 def test_replicas_are_there_before_the_load(benchmark: Any) -> None:
-    """Fewer misses than both rivals."""
+    """Fewer misses than both rivals, or as few for less."""
     found = benchmark.pedantic(measure, args=(2, 40, 0.9, 1), rounds=1)
     table = report(found, Machine.here("ray"))
     print(f"\n{table}")

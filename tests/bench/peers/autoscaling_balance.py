@@ -40,7 +40,7 @@ def rates(periods: int, period: int) -> list[float]:
 
 
 def play(ray: Any, ask: Any, lead: str, given: dict[str, Any], left: float) -> float:
-    """Let one way of deciding live through the periods, and tell what became of it; return what is left of its nodes."""
+    """Let one way of deciding live through the periods, and tell what became of it; return how many cores are left."""
     model, period = f"model-{lead}", given["period_s"]
     ask("balancer", "set_policy", lead=lead, lend=False, season_s=float(period), coverage=given["coverage"])
     ask("model_coordinator", "register_model", model, 1.0, 0, 2)
