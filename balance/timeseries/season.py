@@ -99,11 +99,22 @@ def _sharpened(values: Array, season: int, longest: int) -> int:
     multiples = max(1, (len(rest) * 2 // 3) // int(near.max()))
     acf = _autocorrelation(rest, multiples * int(near.max()))
     score = np.sum([acf[near * multiple] for multiple in range(1, multiples + 1)], axis=0)
-    best = near[int(np.argmax(score))]
     # Each autocorrelation is known to about 1 / sqrt(n) only.
-    as_good = near[score >= score.max() - multiples / np.sqrt(len(rest))]
-    as_good = as_good[np.abs(as_good - best) <= max(1, 0.01 * best)]
-    return int(max(as_good, key=lambda lag: (_divisors(int(lag)), -abs(lag - best))))
+    return roundest(near, score, multiples / np.sqrt(len(rest)))
+
+
+def roundest(lags: NDArray[np.int64], score: Array, chance: float) -> int:
+    """Return the lag with the most divisors among those next to the best that are as good but for `chance`.
+
+    Examples
+    --------
+    >>> lags = np.array([286, 287, 288, 289])
+    >>> roundest(lags, np.array([2.0, 2.4, 2.39, 2.1]), 0.05), roundest(lags, np.array([2.0, 2.4, 2.3, 2.1]), 0.05)
+    (288, 287)
+    """
+    best = lags[int(np.argmax(score))]
+    near = lags[(score >= score.max() - chance) & (np.abs(lags - best) <= max(1, 0.01 * best))]
+    return int(max(near, key=lambda lag: (_divisors(int(lag)), -abs(lag - best))))
 
 
 def _divisors(number: int) -> int:

@@ -170,6 +170,7 @@ def test_a_series_that_goes_on_is_learnt_by_its_new_origins_only() -> None:
     assert [origin.at for origin in second.trials.origins[:3]] == [444, 438, 432]
     assert forecaster.calibrate(values[:-21], 12, season=24, previous=second) is second
     made = forecaster.forecast(values[:-24], 12, calibration=second)
+    assert fits == 1
     anew = forecaster.forecast(values[:-24], 12, season=24)
     assert made.point == pytest.approx(anew.point, rel=0.05)
 
@@ -192,7 +193,7 @@ def test_what_does_not_go_on_is_learnt_from_nothing() -> None:
     forecaster, values = CombinedForecaster(clock=FakeClock(), methods=methods), busy_days(20)
     first = forecaster.calibrate(values[:300], 12, season=24)
     revised = values[:312].copy()
-    revised[299] *= 1.01
+    revised[280] *= 1.01
     for again, season in ((busy_days(20, 5)[:312], 24), (revised, 24), (values[:312], 12), (values[:430], 24)):
         made = forecaster.calibrate(again, 12, season=season, previous=first)
         alone = forecaster.calibrate(again, 12, season=season)

@@ -59,7 +59,7 @@ def replace_fit(method: Method) -> Method:
 
 
 def test_smoothed_seasons_beat_single_lags_under_noise() -> None:
-    """The typical day and week carry less noise than last week's very hour: a quarter less error."""
+    """The typical day and week carry less noise than any single day: a third of its error."""
     misses = {"autoregression": 0.0, "single": 0.0}
     for seed in range(6):
         values = 5 + SHAPE + np.random.default_rng(seed).normal(0, 0.3, len(HOURS))
@@ -68,7 +68,7 @@ def test_smoothed_seasons_beat_single_lags_under_noise() -> None:
         assert made is not None
         misses["autoregression"] += float(np.abs(made - SHAPE[-24:] - 5).mean())
         misses["single"] += float(np.abs(naive - SHAPE[-24:] - 5).mean())
-    assert misses["autoregression"] < 0.5 * misses["single"]
+    assert misses["autoregression"] < 0.33 * misses["single"]
 
 
 def test_the_typical_season_knows_nothing_of_its_own_step() -> None:
