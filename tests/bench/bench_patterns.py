@@ -19,6 +19,8 @@ import numpy as np
 from harness.machine import Machine
 from harness.table import Report
 
+from balance.clock import FakeClock
+from balance.prediction.pattern import BehaviorAnalyzer
 from balance.timeseries.change_points import SHORTEST, find_changes
 from balance.timeseries.drift import DriftDetector
 from balance.timeseries.trend import find_trend
@@ -120,6 +122,24 @@ def drifts(count: int, machine: Machine) -> Report:
     return table
 
 
+def calm_models(count: int, machine: Machine) -> Report:
+    """Measure how often `BehaviorAnalyzer` calls something abnormal of two weeks of days without anything in them."""
+    table = Report(f"{count} models with nothing abnormal in their last day", ["requests", "called abnormal"], machine)
+    rng, steps = np.random.default_rng(3), np.arange(144 * 13)
+    daily = 300 * (1 + 0.7 * np.sin(2 * np.pi * steps / 144))
+    for share in (0.0, 0.5, 0.8):
+        called = 0
+        for _ in range(count):
+            clock = FakeClock(epoch=600.0 * len(steps))
+            analyzer = BehaviorAnalyzer(clock=clock)
+            counts = rng.poisson(daily * np.exp(0.15 * dependent(share)(rng, len(steps))))
+            for at, value in enumerate(counts.tolist()):
+                analyzer.record("m", 600.0 * at, value)
+            called += analyzer.analyze_behavior("m", 86400)["is_abnormal"]
+        table.add(f"a day's curve, noise that keeps {share:g} of the one before", f"{called / count:.1%}")
+    return table
+
+
 def main() -> None:
     """Measure as the command line says."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
@@ -130,6 +150,8 @@ def main() -> None:
     levels_and_trends(given.series, 150, machine).show(given.json)
     print()
     drifts(given.series, machine).show(None)
+    print()
+    calm_models(max(1, given.series // 4), machine).show(None)
 
 
 if __name__ == "__main__":
