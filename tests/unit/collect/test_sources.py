@@ -10,7 +10,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from balance.adapters.collect import formats, parquet_rows
+from balance.adapters.collect import formats, parquet_rows, web
 from balance.adapters.collect.aparat import AparatSource
 from balance.adapters.collect.api import ApiSource
 from balance.adapters.collect.collectors import Collectors
@@ -50,6 +50,14 @@ def test_a_page_gives_its_main_text(site, client, article):
     assert item["title"] == "گربه ایرانی" and "موهای بلند" in item["text"]
     assert "about" not in item["text"]
     assert (item["url"], found.media_type, found.from_cache) == (f"{site.url}/a", "text/html", False)
+
+
+def test_a_page_that_is_too_long_for_its_main_text_gives_all_of_it(site, client, article, monkeypatch):
+    """Looking for an article may take a minute in a page that is made for it; beyond a length all words are taken."""
+    monkeypatch.setattr(web, "ARTICLE_CHARACTERS", 100)
+    site.page("/a", article(), Content_Type="text/html; charset=utf-8")
+    [item] = WebSource(client).collect(Wanted(f"{site.url}/a")).items
+    assert "موهای بلند" in item["text"] and "about" in item["text"]
 
 
 def test_the_page_s_own_charset_counts(site, client, article):
