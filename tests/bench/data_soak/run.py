@@ -15,7 +15,7 @@ from data_soak.killer import Killer
 from data_soak.mail import MODELS, Item, items
 from data_soak.source import Source
 
-OUTCOMES_S = 420.0
+OUTCOMES_S = 900.0
 """How long everything may take to be answered."""
 
 SLICE = 250
