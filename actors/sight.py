@@ -76,7 +76,8 @@ def _model(  # noqa: PLR0917 (what a model is, and what is known of it)
     model_id: str, figures: Observed, observed: Observed, known: Known, free: Resources, step_s: float
 ) -> ModelState:
     counts = observed["arrivals"].get(model_id) or []
-    demand = Resources.from_dict(figures["demand"])
+    demand, replicas = Resources.from_dict(figures["demand"]), known.replicas.get(model_id, 0)
+    ready = _loaded(model_id, observed).get("ready")
     return ModelState(
         model_id,
         priority=figures["priority"],
@@ -92,7 +93,8 @@ def _model(  # noqa: PLR0917 (what a model is, and what is known of it)
         service_p90_s=figures["service_p90_s"],
         batch_size=max(1.0, figures["batch_size"]),
         cold_start_s=_cold_start_s(model_id, demand, observed, known, free),
-        replicas=known.replicas.get(model_id, 0),
+        replicas=replicas,
+        starting=0 if ready is None else max(0, replicas - ready),
         parallelism=figures["parallelism"],
         boosted_to=figures["boosted_to"],
         batch_window_s=figures["window_s"],
@@ -101,11 +103,17 @@ def _model(  # noqa: PLR0917 (what a model is, and what is known of it)
     )
 
 
+def _loaded(model_id: str, observed: Observed) -> Mapping[str, Any]:
+    """Return what is known of the executors that have a model loaded; nothing where they are not made ready ahead."""
+    models = observed.get("scheduler", {}).get("pool", {}).get("models", {})
+    found: Mapping[str, Any] = models.get(reservation_of(model_id), {})
+    return found
+
+
 def _cold_start_s(model_id: str, demand: Resources, observed: Observed, known: Known, free: Resources) -> float:
     """Return how long one more replica would take: an executor with its code, and a node where there is no room."""
-    pool = observed.get("scheduler", {}).get("pool", {})
-    seen = pool.get("models", {}).get(reservation_of(model_id), {}).get("starts_s", ())
-    start_s = known.starts.replica_s(model_id, seen, pool.get("executor_start_s"))
+    usual_s = observed.get("scheduler", {}).get("pool", {}).get("executor_start_s")
+    start_s = known.starts.replica_s(model_id, _loaded(model_id, observed).get("starts_s", ()), usual_s)
     needs_node = known.autoscaling and not fits(demand, free, 1)
     return start_s + (known.starts.node_s if needs_node else 0.0)
 

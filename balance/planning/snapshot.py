@@ -135,6 +135,8 @@ class ModelState(Record):
         Measured seconds from the decision to a replica that answers.
     replicas : int
         Replicas for which resources are reserved.
+    starting : int
+        How many of these have not loaded the model yet.
     parallelism : int
         How many batches of it may run at once.
     boosted_to : int, optional
@@ -162,6 +164,7 @@ class ModelState(Record):
     batch_size: float = 1.0
     cold_start_s: float = 0.0
     replicas: int = 0
+    starting: int = 0
     parallelism: int = 1
     boosted_to: Optional[int] = None
     batch_window_s: float = 0.0
@@ -174,7 +177,16 @@ class ModelState(Record):
         check_number("objective_s", self.objective_s, minimum=1e-6)
         check_number("step_s", self.step_s, minimum=1e-9)
         check_number("batch_size", self.batch_size, minimum=1)
-        for name in ("queued", "running", "oldest_wait_s", "cold_start_s", "replicas", "parallelism", "batch_window_s"):
+        for name in (
+            "queued",
+            "running",
+            "oldest_wait_s",
+            "cold_start_s",
+            "replicas",
+            "starting",
+            "parallelism",
+            "batch_window_s",
+        ):
             check_number(name, getattr(self, name), minimum=0)
         for name in ("service_s", "service_p90_s", "admission_per_s"):
             if getattr(self, name) is not None:

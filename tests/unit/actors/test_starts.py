@@ -38,6 +38,7 @@ def test_a_wish_that_was_taken_back_is_not_awaited() -> None:
     starts = Starts()
     starts.look(0.0, 4.0)
     starts.asked(1.0, 3.0)
+    starts.look(1.5, 4.0)
     starts.asked(2.0, 8.0)
     starts.asked(3.0, 0.0)
     starts.look(100.0, 8.0)
