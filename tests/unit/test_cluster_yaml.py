@@ -55,10 +55,11 @@ def test_ray_refuses_what_is_wrong(config: dict[str, Any], planted: dict[str, An
 
 
 def test_the_head_starts_ray_then_balance(config: dict[str, Any]) -> None:
-    """The head starts Ray with the autoscaler first, then Balance, which attaches; workers start Ray only."""
+    """The head starts Ray with the autoscaler, then Balance, which asks it for nodes; workers start Ray only."""
     head, worker = config["head_start_ray_commands"], config["worker_start_ray_commands"]
     ray_at = next(at for at, command in enumerate(head) if "ray start --head" in command)
-    balance_at = next(at for at, command in enumerate(head) if command.startswith("balance up --address auto"))
+    balance_at = next(at for at, command in enumerate(head) if "balance up --address auto" in command)
+    assert head[balance_at].startswith("BALANCE_AUTOSCALING=true "), "nodes are asked for ahead of the demand"
     assert ray_at < balance_at
     assert "--autoscaling-config" in head[ray_at]
     assert not any("balance" in command for command in worker)
@@ -83,7 +84,7 @@ def test_the_images_hold_the_pinned_ray(config: dict[str, Any]) -> None:
 
 def test_the_state_outlives_the_container(config: dict[str, Any]) -> None:
     """Balance keeps its state in a folder that the container shares with its machine."""
-    (start,) = (line for line in config["head_start_ray_commands"] if line.startswith("balance up"))
+    (start,) = (line for line in config["head_start_ray_commands"] if "balance up" in line)
     folder = start.partition("--state-dir ")[2]
     assert any(option.endswith(f":{folder}") for option in config["docker"]["run_options"])
 
