@@ -83,6 +83,7 @@ class Lane:
         self._committed = start
         self._covered = beyond
         self._policy = policy
+        self._half = policy.buffer // 2
         self._deliver = deliver
         self._send_commit = commit
         self._on_room = on_room
@@ -106,8 +107,9 @@ class Lane:
     def room(self) -> int:
         """How many more messages to read; 0 until half of the buffer is free again."""
         held = len(self._queue) + len(self._ready)  # what can't be sent holds up reading, too
-        is_free = held <= self._policy.buffer // 2 and self._queued_bytes + self._ready_bytes <= BUFFER_BYTES // 2
-        return self._policy.buffer - held if is_free else 0
+        if held > self._half or self._queued_bytes + self._ready_bytes > BUFFER_BYTES // 2:
+            return 0
+        return self._policy.buffer - held
 
     def take(self, record: Record) -> None:
         """Buffer one record; one that was taken or handled before is left out."""
@@ -177,7 +179,7 @@ class Lane:
         return offset < self._committed or covers(self._covered, offset)
 
     def _commit_soon(self) -> None:
-        if self._has_news and (self._commit_task is None or self._commit_task.done()):
+        if self._commit_task is None or self._commit_task.done():  # for each message: what is new is looked at there
             self._commit_task = asyncio.create_task(self._commit())
 
     @property

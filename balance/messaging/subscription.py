@@ -206,7 +206,8 @@ class Subscription:
         outcome: Sequence[Send] | BaseException
         attempt = 0
         try:
-            check_received(record)
+            if record.headers:
+                check_received(record)
             value = decode_message(record.value)
             while isinstance(outcome := await self._attempt(record, value, attempt := attempt + 1), BaseException):
                 if attempt == self._policy.max_attempts:
