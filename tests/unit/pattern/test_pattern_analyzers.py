@@ -53,9 +53,9 @@ def test_burstiness_tells_bursts_from_a_rising_mean() -> None:
     assert found["metronome"]["status"] == "constant"
 
 
-def test_a_day_is_found_in_two_weeks() -> None:
+def test_a_day_is_found_in_a_week() -> None:
     """The season is looked for in all that is known, beyond the window."""
-    minutes = np.arange(14 * 24 * 6)
+    minutes = np.arange(7 * 24 * 6)
     history, clock = recorded(rng().poisson(300 + 200 * np.sin(2 * np.pi * minutes / 144)), step_s=600.0)
     usage = UsageAnalyzer(history=history, clock=clock).analyze_usage("m", 86400)
     assert usage["seasons"][0]["season_s"] == 86400.0
@@ -128,13 +128,13 @@ def test_silence_is_told_and_a_usual_pause_is_not() -> None:
 
 
 def test_nothing_is_made_up_of_a_calm_model() -> None:
-    """Of thirty calm models at most four are called abnormal at all."""
+    """Of ten calm models at most one is called abnormal at all."""
     source = rng()
     called = 0
-    for _ in range(30):
+    for _ in range(10):
         history, clock = recorded(source.poisson(10, 600))
         called += BehaviorAnalyzer(history=history, clock=clock).analyze_behavior("m", 300)["is_abnormal"]
-    assert called <= 4
+    assert called <= 1
 
 
 @pytest.mark.parametrize("kind", ["usage", "behavior", "trend"])
