@@ -49,7 +49,7 @@ def forecast(  # noqa: PLR0917 (typer reads options off the signature)
         Path | None, typer.Option("--out", metavar="FILE", help="CSV of series_id,step,mean,q10,q50,q90.")
     ] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="A picture: PNG, SVG or PDF.")] = None,
-    budget: Budget = 0.5,
+    budget: Budget = 1.0,
     jobs: Jobs = 0,
     as_json: Annotated[bool, typer.Option("--json", help="For programs: everything, with reasons.")] = False,
 ) -> None:
@@ -88,7 +88,7 @@ def backtest(  # noqa: PLR0917 (as above)
     season: Season = "auto",
     origins: Annotated[int, typer.Option(metavar="COUNT", min=1, max=1000, help="From how many past moments.")] = 3,
     output: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="CSV of each series and method.")] = None,
-    budget: Budget = 0.5,
+    budget: Budget = 1.0,
     jobs: Jobs = 0,
     as_json: Annotated[bool, typer.Option("--json", help="For programs: each series and method.")] = False,
 ) -> None:
