@@ -159,8 +159,8 @@ class LoadPredictor:
 
         Notes
         -----
-        About 2 ms for 300 values, 5 ms for 2016 values with one; learning anew takes
-        5 to 50 ms, bounded by the budget (its first origin is always done).
+        About 8 ms for 2016 values with a season.  Learning takes some 90 ms of them the first time (its first origin
+        is always done, whatever the budget), 40 ms when the series has gone on; 4 ms where there are 576.
         """
         check_id("series_id", series_id)
         step = check_number("step_s", step_s, what="number of seconds")
