@@ -116,3 +116,39 @@ def test_settings_that_can_not_be_are_refused(wrong):
     """A wrong setting is told when the deployment is made, not at some later tick."""
     with pytest.raises(InvalidValue):
         ServeScaling(**wrong)
+
+
+def test_serve_takes_it_by_its_name_and_calls_it_with_its_own_context():
+    """What Serve does with a policy: import it by name, pickle it, build it with the settings, call it."""
+    config = pytest.importorskip("ray.serve.config", reason="ray[serve] is not installed", exc_type=ImportError)
+    from ray.serve._private.common import DeploymentID
+
+    named = config.AutoscalingPolicy(
+        policy_function="balance.adapters.serve:ServeScaling", policy_kwargs={"coverage": 0.9, "bin_s": 1.0}
+    )
+    policy = named.get_policy()(**named.policy_kwargs)
+    settings = config.AutoscalingConfig(min_replicas=1, max_replicas=5, target_ongoing_requests=2, policy=named)
+    target = 1
+    for second in range(30):
+        context = config.AutoscalingContext(
+            deployment_id=DeploymentID("d", "a"),
+            deployment_name="d",
+            app_name="a",
+            current_num_replicas=1,
+            target_num_replicas=target,
+            running_replicas=[],
+            total_num_requests=lambda: 12.0,
+            total_queued_requests=lambda: 2.0,
+            aggregated_metrics={},
+            raw_metrics={},
+            capacity_adjusted_min_replicas=1,
+            capacity_adjusted_max_replicas=5,
+            policy_state={},
+            last_scale_up_time=None,
+            last_scale_down_time=None,
+            current_time=1000.0 + second,
+            config=settings,
+        )
+        target, state = policy(context)
+    assert target == 5
+    assert state["load"] > 5
