@@ -32,7 +32,7 @@ from balance.simulation.scaling import Balanced, Demand, Oracle, Scene, simulate
 from balance.simulation.scaling.outcome import envelope
 
 SERVICE_S, OBJECTIVE_S, LOAD, WARM_DAYS = 0.1, 10.0, 10.0, 3
-COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995)
+COVERAGES = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995)
 POINTS = (0.01, 0.003)
 KINDS = ("regime shift", "random walk", "flash crowd")
 LEAST = 1e-4
@@ -81,7 +81,7 @@ def measure(trace: str, cold_start_s: float, days: int, file: Path | None) -> di
         "tuned": sweep(load, step_s=shapes.STEP_S, cold_start_s=cold_start_s, objective_s=OBJECTIVE_S, warm_up=warm_up),
         "balance": [run(Balanced(ScalingPolicy(coverage=coverage))) for coverage in COVERAGES],
         "forecast only": [
-            run(Balanced(ScalingPolicy(coverage=coverage, lead="forecast"))) for coverage in COVERAGES[4:7]
+            run(Balanced(ScalingPolicy(coverage=coverage, lead="forecast"))) for coverage in (0.8, 0.9, 0.95)
         ],
         "serve": [run(ServeDefault(target)) for target in (0.6, 0.8, 1.0)],
         "oracle": [run(Oracle(demand, SERVICE_S, cold_start_s))],

@@ -56,3 +56,11 @@ def test_equals_do_not_flap():
         guard, modes = live(Guard(mode=mode), forecast=11, reactive=11, bins=200)
         assert set(modes) == {mode}
         assert guard.switches == 0
+
+
+def test_long_success_does_not_buy_long_failure():
+    """What was gained while it paid is bounded too: a forecast that breaks is demoted as soon as ever."""
+    trusted, _ = live(Guard(), forecast=11, reactive=60, bins=2000)
+    broken = Guard(trusted.mode, trusted.behind, Shadow(), Shadow())
+    _, modes = live(broken, forecast=7, reactive=11, bins=100)
+    assert modes.index("reactive") <= 4 + int(2 * PATIENCE * 4) + 8
