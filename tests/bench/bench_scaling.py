@@ -153,7 +153,6 @@ def report(found: list[dict[str, Any]], machine: Machine) -> Report:
             mean = math.exp(sum(map(math.log, values)) / len(values))
             table.bar(f"start {cold_start_s:.0f} s: geometric mean at most 0.6", f"{mean:.2f}", met=mean <= 0.6)
         table.bar(f"start {cold_start_s:.0f} s: no trace above 1.1", f"{worst:.2f}", met=worst <= 1.1)
-    table.facts["curves"] = [{**each, "tuned": envelope(each["tuned"])} for each in found]
     return table
 
 
@@ -192,6 +191,7 @@ def main() -> None:
     print(table)
     print(f"the rival's settings: targets {TARGETS[0]:.2f} to {TARGETS[-1]:.2f}, Balance's coverages {COVERAGES}")
     if given.json is not None:
+        table.facts["curves"] = [{**each, "tuned": envelope(each["tuned"])} for each in found]
         given.json.write_text(table.to_json(), encoding="utf-8")
 
 
