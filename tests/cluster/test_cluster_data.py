@@ -165,3 +165,22 @@ def test_a_sync_task_reports_its_progress(balance_cluster: Any, unique: Any, tmp
     assert ask("sync_coordinator", "get_sync_status", sync)["bytes_done"] == 1000
     ask("sync_coordinator", "register_sync_task", missing, str(tmp_path / "none"), str(tmp_path / "c"), 1)
     assert ask("sync_coordinator", "execute_sync", missing)["state"] == "failed"
+
+
+def test_a_copy_outlives_a_kill_of_its_actor(balance_cluster: Any, unique: Any, tmp_path: Path) -> None:
+    """Killed in the middle, the coordinator comes back, takes the part over, and answers the call that was made."""
+    ask, sync, size = balance_cluster.ask, unique("sync"), 256 * 2**20
+    source, target = tmp_path / "source", tmp_path / "target"
+    with source.open("wb") as file:
+        file.truncate(size)
+    target.write_bytes(b"old")
+    ask("sync_coordinator", "register_sync_task", sync, str(source), str(target), size)
+    copying = balance_cluster.start("sync_coordinator", "execute_sync", sync)
+    balance_cluster.eventually(lambda: ask("sync_coordinator", "get_sync_status", sync)["bytes_done"] > 0)
+    balance_cluster.kill("sync_coordinator")
+    done = balance_cluster.get(copying, 120.0)
+    assert done["state"] in ("completed", "unchanged")  # it may have been done before it was killed
+    assert done["attempts"] <= 2
+    assert done["copied_bytes"] <= size
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["source", "target"]
+    assert target.stat().st_size == size
