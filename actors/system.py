@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import sys
 from dataclasses import replace
@@ -25,6 +26,9 @@ LOOPBACK = "127.0.0.2"
 """The address of a local cluster.  Ray takes 127.0.0.1 for "not told" and uses the machine's public address."""
 
 START_TIMEOUT_S = 120.0
+
+PROCESSES_AT_A_TIME = 6
+"""How many worker processes Ray may start at a time, at least."""
 
 CONNECT_ATTEMPTS = "3"
 """How often, a second apart, Ray tries to reach a cluster before it gives up; its own default is 20."""
@@ -93,6 +97,9 @@ class System:
     def _start_ray(self, num_cpus: float | None, num_gpus: float | None, dashboard: bool, dashboard_port: int) -> None:
         ray = _load_ray()
         extra: dict[str, Any] = {"dashboard_port": dashboard_port} if dashboard_port else {}
+        # Ray warns of a multitude of processes by how many it starts at a time, one for each core; ours are meant.
+        at_a_time = max(PROCESSES_AT_A_TIME, math.ceil(num_cpus or os.cpu_count() or 1))
+        os.environ.setdefault("RAY_worker_maximum_startup_concurrency", str(at_a_time))
         try:
             with processes.same_signals(), processes.silent_stderr():
                 context = ray.init(
