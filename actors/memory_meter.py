@@ -26,7 +26,7 @@ class MemoryMeter:
     --------
     >>> meter = MemoryMeter()
     >>> meter.begin()
-    >>> data = bytes(range(256)) * 2**17
+    >>> data = bytes(range(256)) * 2**19
     >>> meter.growth() > 30 * 2**20
     True
     >>> del data

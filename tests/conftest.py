@@ -128,7 +128,8 @@ def ray_cluster() -> Iterator[ModuleType]:
     try:
         yield ray
     finally:
-        mine = [child for child in psutil.Process().children(recursive=True) if child.pid not in before]
+        after = psutil.Process().children(recursive=True)
+        mine = [child for child in after if child.pid not in before and not _is_tracker(child)]
         ray.shutdown()
         _, left = psutil.wait_procs(mine, timeout=LEFT_OVER_S)
         shutil.rmtree(folder, ignore_errors=True)
@@ -148,9 +149,16 @@ def _nothing_left_running() -> Iterator[None]:
     for pid in _children() - children - _session_children:
         with contextlib.suppress(psutil.NoSuchProcess):
             child = psutil.Process(pid)
-            if "resource_tracker" not in " ".join(child.cmdline()):  # multiprocessing keeps one for its whole life
+            if not _is_tracker(child):
                 left += psutil.wait_procs([child], timeout=LEFT_OVER_S)[1]
     assert not left, f"the test left behind: {left}"
+
+
+def _is_tracker(child: psutil.Process) -> bool:
+    """Say whether a process is the one that multiprocessing keeps for as long as this one lives."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return "resource_tracker" in " ".join(child.cmdline())
+    return False
 
 
 def _children() -> set[int]:
