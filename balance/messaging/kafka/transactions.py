@@ -23,7 +23,9 @@ from balance.messaging.broker import Outgoing
 from balance.messaging.kafka.problems import NOT_THE_OWNER, translate
 
 #: How long one request of a transaction may take before it is made again.
-ANSWER_S = 5.0
+ANSWER_S = 3.0
+#: How much later the client is taken to have forgotten a request.
+OVERDUE_S = 1.0
 #: The wait before a request is made again that can be.
 AGAIN_S = 0.1
 #: How many messages go in one transaction at most; a commit is never split.
@@ -133,8 +135,8 @@ class KafkaTransactions:
                 for send in each.sends:
                     self._produce(producer, *send)
             for each in together:
-                self._insist(producer.send_offsets_to_transaction, list(each.places), each.metadata, ANSWER_S)
-            self._insist(producer.commit_transaction, ANSWER_S)
+                self._insist(producer.send_offsets_to_transaction, list(each.places), each.metadata)
+            self._insist(producer.commit_transaction)
         except KafkaException as error:
             return self._failed(error)
         return True
@@ -143,7 +145,7 @@ class KafkaTransactions:
         if self._producer is None:
             producer = Producer(self._properties, logger=logger)
             # This ends what a former holder of the id has left open, and keeps it from committing anything.
-            self._insist(producer.init_transactions, ANSWER_S)
+            self._insist(producer.init_transactions)
             self._producer = producer
         return self._producer
 
@@ -161,7 +163,7 @@ class KafkaTransactions:
         """Make a request until it is answered: while that is not so, nobody knows what became of the transaction."""
         while True:
             try:
-                request(*args)
+                _within(ANSWER_S + OVERDUE_S, request, *args, ANSWER_S)
                 return
             except KafkaException as error:
                 if not error.args[0].retriable() or self._closing:
@@ -174,7 +176,7 @@ class KafkaTransactions:
         told: KafkaError = error.args[0]
         if told.txn_requires_abort() and self._producer is not None:
             with suppress(KafkaException):
-                self._insist(self._producer.abort_transaction, ANSWER_S)
+                self._insist(self._producer.abort_transaction)
                 if told.code() in NOT_THE_OWNER:
                     return False
                 raise translate(told, self._servers, "take the messages and the commit") from error
@@ -183,3 +185,29 @@ class KafkaTransactions:
         # the generation of the group, which comes with every commit.
         self._producer = None
         raise translate(told, self._servers, "take the messages and the commit") from error
+
+
+def _within(limit_s: float, request: Callable[..., Any], *args: Any) -> None:
+    """Make a request that may never return; one that takes longer than `limit_s` is left alone with its thread.
+
+    Raises
+    ------
+    KafkaException
+        What the request raised, or a time-out that must not be tried again on the same producer: it is still at it.
+    """
+    answer: Future[None] = Future()
+
+    def ask() -> None:
+        try:
+            request(*args)
+        except BaseException as error:  # noqa: BLE001 (whatever it is belongs to who waits)
+            answer.set_exception(error)
+        else:
+            answer.set_result(None)
+
+    threading.Thread(target=ask, name="balance-kafka-request", daemon=True).start()
+    try:
+        answer.result(limit_s)
+    except TimeoutError as error:
+        logger.warning("kafka.request_overdue request=%s after_s=%.0f", request.__name__, limit_s)
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"{request.__name__} does not return")) from error
