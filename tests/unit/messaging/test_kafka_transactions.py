@@ -1,4 +1,4 @@
-"""Transactions over a client that forgets requests, as Kafka's does after a restart of its broker (see the integration tests)."""
+"""Transactions over a client that forgets requests, as Kafka's does after a restart of its broker."""
 
 from __future__ import annotations
 
