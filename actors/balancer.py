@@ -109,9 +109,7 @@ class BalancerActor(Shell):
         self.starts.look(now, observed["resource_allocator"]["cluster"]["total"]["cpu"])
         known = Known(self.replicas, self.forecasts, self.starts, self.nodes_asked, self.settings.autoscaling)
         snapshot = snapshot_of(self.tick, now, observed, known, self.step_s)
-        self.reach_s = self.settings.tick_s + max(
-            (m.cold_start_s + m.objective_s for m in snapshot.models), default=0.0
-        )
+        self.reach_s = self.settings.tick_s + max(map(_lead_s, snapshot.models), default=0.0)
         if self.last is not None:
             self.memory = planning.learn(self.memory, self.last, snapshot, self.policy)
         self.seen = Situation(snapshot, self.memory, self.policy)
@@ -311,6 +309,11 @@ class BalancerActor(Shell):
             "late_s": list(self.late_s),
             "took_s": list(self.took_s),
         }
+
+
+def _lead_s(model: planning.ModelState) -> float:
+    """Return how far ahead of its demand a model has to be served: its start, or the data that it would wait for."""
+    return max([model.cold_start_s + model.objective_s, *(need.fetch_s for need in model.data if not need.resident)])
 
 
 def scaling_policy(tick_s: float) -> ScalingPolicy:

@@ -133,6 +133,8 @@ def _data(model_id: str, observed: Observed) -> tuple[DataNeed, ...]:
                     fetching=entry["state"] == "fetching",
                     next_use_at=use["next_use_at"],
                     fetch_s=use["fetch_s"],
+                    share=use["share"],
+                    max_age_s=use["max_age_s"],
                 )
             )
     return tuple(needs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -28,6 +29,9 @@ GAP_WEIGHT = 0.2
 """Weight of the newest gap in the running mean of the gaps between uses (exponential smoothing)."""
 
 
+SHARE_WEIGHT = 0.2
+"""Weight of the newest hold in the share of a model's holds that have a piece of data."""
+
 MISSED_GAPS = 4.0
 """After so many usual gaps without a use, none is expected any more."""
 
@@ -39,22 +43,53 @@ class _Use(NamedTuple):
     at: float
     gap_s: float | None
     max_age_s: float | None
+    #: How many of the model's last holds had it, with weights that fade, and which of them was the last that had.
+    share: float
+    hold: int
 
     def next_at(self, now: float) -> float | None:
-        """Return when the next use is expected; None where nobody knows, or a copy made now would be too old.
+        """Return when the next use is expected; None where nobody knows.
 
         Examples
         --------
-        >>> _Use("m", 100.0, 5.0, None).next_at(103.0), _Use("m", 100.0, 5.0, 1.0).next_at(103.0)
-        (105.0, None)
-        >>> _Use("m", 100.0, 5.0, None).next_at(200.0) is None
+        >>> _Use("m", 100.0, 5.0, None, 1.0, 1).next_at(103.0)
+        105.0
+        >>> _Use("m", 100.0, 5.0, None, 1.0, 1).next_at(200.0) is None
         True
         """
         if self.gap_s is None or now > self.at + MISSED_GAPS * self.gap_s:
             return None
-        expected = self.at + self.gap_s
-        too_early = self.max_age_s is not None and expected - now > self.max_age_s
-        return None if too_early else expected
+        return self.at + self.gap_s
+
+    def share_at(self, hold: int) -> float:
+        """Return its share when the model has come to its n-th hold.
+
+        Examples
+        --------
+        >>> use = _Use("m", 100.0, 5.0, None, 1.0, 10)
+        >>> use.share_at(10), round(use.share_at(11), 6)
+        (1.0, 0.8)
+        """
+        return self.share * float((1.0 - SHARE_WEIGHT) ** (hold - self.hold))
+
+
+def _use(last: _Use | None, model_id: str, now: float, max_age_s: float | None, hold: int) -> _Use:
+    """Return a use with what it and the last one say of the next.
+
+    Examples
+    --------
+    >>> first = _use(None, "m", 100.0, None, 1)
+    >>> second = _use(first, "m", 110.0, None, 3)
+    >>> first.gap_s, second.gap_s, first.share, round(second.share, 3)
+    (None, 10.0, 1.0, 0.84)
+    """
+    if last is None:
+        return _Use(model_id, now, None, max_age_s, 1.0, hold)
+    gap_s = now - last.at
+    if last.gap_s is not None:
+        gap_s = last.gap_s + GAP_WEIGHT * (gap_s - last.gap_s)
+    share = min(1.0, SHARE_WEIGHT + last.share_at(hold)) if last.model_id == model_id else 1.0
+    return _Use(model_id, now, gap_s, max_age_s, share, hold)
 
 
 class Supply:
@@ -78,6 +113,7 @@ class Supply:
         self._listening: dict[str, asyncio.Task[Any]] = {}
         self._fetch_s: dict[str, float] = {}
         self._uses: dict[str, _Use] = {}
+        self._holds: Counter[str] = Counter()  # by model
         self.requested = 0
         self.failed = 0
 
@@ -107,24 +143,19 @@ class Supply:
         """
         await asyncio.gather(*(self.bring(model_id, data_id, max_age_s.get(data_id), priority) for data_id in data_ids))
         held: dict[str, str] = {}
+        self._holds[model_id] += 1
         try:
             for data_id in data_ids:
                 answer = await ask("data_coordinator", "hold_data", HOLDER, name, data_id)
                 if answer["status"] != "allocated":
                     raise SourceUnavailable(f"data {data_id!r} can't be placed: {answer['reason']}", data_id=data_id)
                 held[data_id] = answer["location"]
-                self._used(model_id, data_id, max_age_s.get(data_id))
+                last, now = self._uses.get(data_id), self._clock.wall()
+                self._uses[data_id] = _use(last, model_id, now, max_age_s.get(data_id), self._holds[model_id])
         except BaseException:
             await self.release(name)
             raise
         return held
-
-    def _used(self, model_id: str, data_id: str, max_age_s: float | None) -> None:
-        now, last = self._clock.wall(), self._uses.get(data_id)
-        gap_s = None if last is None else now - last.at
-        if last is not None and last.gap_s is not None and gap_s is not None:
-            gap_s = last.gap_s + GAP_WEIGHT * (gap_s - last.gap_s)
-        self._uses[data_id] = _Use(model_id, now, gap_s, max_age_s)
 
     @staticmethod
     async def release(name: str) -> None:
@@ -216,8 +247,8 @@ class Supply:
     def stats(self) -> dict[str, Any]:
         """Return ``requested`` and ``failed`` (messages), and ``uses``: by data id who used it and when it is needed.
 
-        Each use has ``model_id``, ``next_use_at`` (POSIX seconds, or None: see `_Use.next_at`), ``fetch_s``
-        (measured) and ``aged`` (whether the copy is too old already).
+        Each use has ``model_id``, ``next_use_at`` (POSIX seconds, or None: see `_Use.next_at`), ``share`` (of the
+        model's batches), ``fetch_s`` (measured), ``max_age_s`` and ``aged`` (whether the copy is too old already).
         """
         now = self._clock.now()
         return {
@@ -227,6 +258,8 @@ class Supply:
                 data_id: {
                     "model_id": use.model_id,
                     "next_use_at": use.next_at(self._clock.wall()),
+                    "share": use.share_at(self._holds[use.model_id]),
+                    "max_age_s": use.max_age_s,
                     "fetch_s": self._fetch_s.get(data_id, 0.0),
                     "aged": use.max_age_s is not None and now - self._brought_at.get(data_id, now) >= use.max_age_s,
                 }

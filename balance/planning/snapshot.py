@@ -70,6 +70,26 @@ class DemandForecast(Record):
             overlap_sum(self.q90, self.made_at, self.step_s, start, end),
         )
 
+    def reaches(self, requests: float, start: float) -> Optional[float]:
+        """Return when so many requests will have come since `start`, at q50; None if it does not reach so far.
+
+        Examples
+        --------
+        >>> DemandForecast(0.0, 10.0, (0.0, 1.0), (0.0, 4.0), (0.0, 8.0)).reaches(1.0, 5.0)
+        12.5
+        """
+        left = requests
+        for number, count in enumerate(self.q50):
+            begin, end = self.made_at + number * self.step_s, self.made_at + (number + 1) * self.step_s
+            if end <= start:
+                continue
+            begin = max(begin, start)
+            coming = count * (end - begin) / self.step_s
+            if coming >= left:
+                return begin + (end - begin) * left / coming if coming else begin
+            left -= coming
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class DataNeed(Record):
@@ -84,9 +104,13 @@ class DataNeed(Record):
     resident, fetching : bool
         Whether it is within reach of the model already, or on its way.
     next_use_at : float, optional
-        When it is needed next, as far as anybody knows.
+        When it is needed next by the gaps between its uses; None where these say nothing.
     fetch_s : float
         How long bringing it takes, measured or estimated.
+    share : float
+        How many of the model's batches use it, 0 to 1.
+    max_age_s : float, optional
+        How old a copy may be; None if age does not matter.
     """
 
     data_id: str
@@ -95,10 +119,13 @@ class DataNeed(Record):
     fetching: bool = False
     next_use_at: Optional[float] = None
     fetch_s: float = 0.0
+    share: float = 0.0
+    max_age_s: Optional[float] = None
 
     def __post_init__(self) -> None:
         check_id("data_id", self.data_id)
         check_number("size_bytes", self.size_bytes, minimum=0)
+        check_number("share", self.share, minimum=0, maximum=1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from balance.planning.actions import (
@@ -20,6 +21,9 @@ from balance.planning.sharing import fits
 from balance.planning.snapshot import DataNeed, ModelState, Snapshot
 
 Pairs = Sequence[tuple[ModelState, Decision]]
+
+LIKELY_USES = math.log(2)
+"""With so many expected, one use at least is as likely as none (Poisson)."""
 
 
 def releases(pairs: Pairs) -> Iterator[Release]:
@@ -150,7 +154,11 @@ def throttles(pairs: Pairs, policy: PlanPolicy) -> Iterator[Throttle]:
 
 
 def prefetches(pairs: Pairs, snapshot: Snapshot, policy: PlanPolicy) -> Iterator[Prefetch]:
-    """Yield data that will be needed within its fetch time and a margin, soonest first, within the budget."""
+    """Yield data that will be needed within its fetch time and a margin, soonest first, within the budget.
+
+    When that is, the gaps between its uses say, or the forecast of its model's requests, whichever is sooner: after a
+    quiet night only the forecast knows.
+    """
     if any(host.memory_share > policy.memory_ceiling for host in snapshot.hosts):
         return
     room = snapshot.data_free_bytes
@@ -158,10 +166,13 @@ def prefetches(pairs: Pairs, snapshot: Snapshot, policy: PlanPolicy) -> Iterator
     due: list[tuple[float, int, str, ModelState, DataNeed]] = []
     for model, _ in pairs:
         for need in model.data:
-            next_use = need.next_use_at if need.next_use_at is not None else snapshot.at if model.queued else None
+            next_use = _next_use(need, model, snapshot.at)
             if next_use is None or need.resident or need.fetching:
                 continue
-            if next_use - snapshot.at <= need.fetch_s + policy.prefetch_ahead_s:
+            ahead_s = next_use - snapshot.at
+            if need.max_age_s is not None and ahead_s > need.max_age_s:
+                continue  # a copy made now would be too old
+            if ahead_s <= need.fetch_s + policy.prefetch_ahead_s:
                 due.append((max(next_use, snapshot.at), model.priority, need.data_id, model, need))
     for next_use, _, data_id, model, need in sorted(due, key=lambda one: one[:3]):
         if len(taken) >= policy.max_prefetches:
@@ -186,6 +197,17 @@ def prefetches(pairs: Pairs, snapshot: Snapshot, policy: PlanPolicy) -> Iterator
                 action=Prefetch.kind,
             ),
         )
+
+
+def _next_use(need: DataNeed, model: ModelState, at: float) -> float | None:
+    """Return when a piece of data is needed next; None where nothing says so."""
+    known = [] if need.next_use_at is None else [need.next_use_at]
+    if model.forecast is not None and model.forecast.status == "ok" and need.share > 0:
+        expected = model.forecast.reaches(LIKELY_USES / need.share, at)
+        known += [] if expected is None else [expected]
+    if model.queued and not known:
+        known = [at]
+    return min(known, default=None)
 
 
 def nodes(pairs: Pairs, snapshot: Snapshot) -> Iterator[RequestNodes]:

@@ -63,3 +63,14 @@ def test_an_old_forecast_is_told_as_such() -> None:
     }  # fmt: skip
     model = snapshot_of(1, 100.0, observed(), Known({}, {"m": made}, Starts()), 1.0).models[0]
     assert model.forecast is not None and (model.forecast.made_at, model.forecast.status) == (60.0, "stale")
+
+
+def test_what_a_model_uses_is_seen_with_its_share_and_age() -> None:
+    """What the planner needs to have data there in time; what is aged is not within reach."""
+    seen = observed(executor_start_s=0.5)
+    use = {"model_id": "m", "next_use_at": None, "share": 0.4, "fetch_s": 3.0, "max_age_s": 60.0, "aged": True}
+    seen["batches"]["data"]["uses"] = {"d": use, "other's": use | {"model_id": "n"}, "gone": use}
+    entry = {"state": "cached", "size_bytes": 10}
+    seen["data_coordinator"] = {"data": {"d": entry, "other's": entry}, "usage": {"free_bytes": 100}}
+    [need] = snapshot_of(1, 100.0, seen, known(), 1.0).models[0].data
+    assert (need.data_id, need.share, need.fetch_s, need.max_age_s, need.resident) == ("d", 0.4, 3.0, 60.0, False)

@@ -192,6 +192,26 @@ def test_data_is_fetched_before_it_is_needed(seen, model):
     assert [action.data_id for action in fetched] == ["soon", "slow"]
 
 
+def test_data_is_there_before_the_forecast_demand(seen, model):
+    """After a quiet night no gap tells the next use; the forecast does, for what the model's batches usually have."""
+    quiet = tuple(0.0 for _ in range(12))
+    forecast = DemandForecast(600.0, 10.0, quiet, (0.0,) * 6 + (4.0,) * 6, (1.0,) * 6 + (9.0,) * 6)
+    usual = DataNeed("usual", 10, fetch_s=35.0, share=1.0)
+
+    def fetched(*needs, **changes):
+        snapshot = seen(model(forecast=forecast, data=needs, rate=0.0, **changes), data_free_bytes=100)
+        return [action.data_id for action in of_kind(decide(snapshot), Prefetch)]
+
+    assert fetched(usual, DataNeed("seldom", 10, fetch_s=35.0, share=0.02)) == ["usual"]
+    assert fetched(DataNeed("quick", 10, fetch_s=1.0, share=1.0)) == []  # there is time yet
+    assert fetched(replace(usual, max_age_s=50.0)) == []  # it would be too old by then
+    assert fetched(replace(usual, max_age_s=70.0)) == ["usual"]
+    assert fetched(replace(usual, next_use_at=620.0, share=0.0)) == ["usual"]  # the sooner of the two
+    assert fetched(replace(usual, next_use_at=1_200.0)) == ["usual"]
+    forecast = replace(forecast, status="stale")
+    assert fetched(usual) == []
+
+
 def test_two_models_that_need_the_same_data_fetch_it_once(seen, model):
     """One piece of data is fetched once, whoever needs it."""
     need = DataNeed("shared", 10, next_use_at=610.0)
