@@ -210,6 +210,7 @@ def test_data_is_there_before_the_forecast_demand(seen, model):
     assert fetched(replace(usual, next_use_at=1_200.0)) == ["usual"]
     forecast = replace(forecast, status="stale")
     assert fetched(usual) == []
+    assert fetched(usual, queued=1) == ["usual"]  # what waits will want it
 
 
 def test_two_models_that_need_the_same_data_fetch_it_once(seen, model):
