@@ -1,9 +1,9 @@
 """The pool of collectors: what answers the data requests of the topics.
 
 Each is an actor by name that Ray restarts; together they are one consumer group, so the partitions are spread over
-them, and those of one that dies are taken over.  None of them goes to the web itself: one process does for all
-(`ActorWeb`), so that politeness and "never twice" hold for the pool.  What became of a request lies in the database,
-where each of them finds it.
+them, and those of one that dies are taken over.  None of them goes to the web, to files or to databases itself: one
+process does for all (`ActorWeb`), so that politeness and "never twice" hold for the pool.  What became of a request
+lies in the database, where each of them finds it.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class CollectorActor(Shell):
     def __init__(self, settings: dict[str, Any], name: str) -> None:
         super().__init__(settings, name)
         web = ActorWeb(peer("data_coordinator"), self.clock, asyncio.get_running_loop())
-        self.collectors = Collectors(settings=self.settings, clock=self.clock, web=web)
+        self.collectors = Collectors(settings=self.settings, clock=self.clock, web=web, stored=web)
         # As many threads as requests may be under way: they wait, for the most part.
         self.threads = ThreadPoolExecutor(POLICY.concurrency * PARTITIONS_MAX, "collect")
         self.gathering = Gathering(

@@ -1,4 +1,4 @@
-"""The actor around `DataCoordinator`: it also starts the pool of collectors, and goes to the web for them."""
+"""The actor around `DataCoordinator`: it also starts the pool of collectors, and goes to the web and files for them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from actors.collectors import pool_stats, start_pool, stop_pool
 from actors.holds import Hold, Holds
 from actors.placed_answers import PlacedAnswers
 from actors.shelf import RayShelf
-from balance.adapters.collect.collectors import open_web
+from balance.adapters.collect.collectors import open_clients
 from balance.adapters.collect.web_page import WebPage
 from balance.adapters.readers import Readers
 from balance.client.wire import Function
@@ -31,7 +31,7 @@ READERS = "readers"
 CLIENT = "client"
 
 WEB_THREADS = 64
-"""How many addresses are got at a time; most of them wait for their host's turn."""
+"""How many addresses are got at a time; most of them wait for their host's turn, or for what they read."""
 
 
 class DataCoordinatorActor(Shell):
@@ -64,7 +64,7 @@ class DataCoordinatorActor(Shell):
         self.counts: defaultdict[str, dict[str, int]] = defaultdict(
             lambda: {"requested": 0, "fetched": 0, "fetched_bytes": 0, "failed": 0}
         )
-        self.web, cache = open_web(self.settings, self.clock)
+        self.web, self.stored, cache = open_clients(self.settings, self.clock)
         self.web_threads = ThreadPoolExecutor(WEB_THREADS, "web")
         self.answers = PlacedAnswers(data=self.data, readers=self.readers, cache=cache, place=self._place_for)
         self.collectors = start_pool(settings, self.settings.collectors)
@@ -79,6 +79,12 @@ class DataCoordinatorActor(Shell):
     async def web_get(self, url: str, within_s: float, options: dict[str, Any]) -> WebPage:
         """As `WebClient.get`, with the seconds that are left; it arrives, whatever becomes of who asked."""
         call = partial(self.web.get, url, deadline_s=self.clock.now() + within_s, **options)
+        return await asyncio.get_running_loop().run_in_executor(self.web_threads, call)
+
+    async def read_stored(self, kind: str, address: str, within_s: float, options: dict[str, Any]) -> WebPage:
+        """As `StoreClient.file` or, where that is the kind, `StoreClient.rows`; otherwise as `web_get`."""
+        read = {"file": self.stored.file, "rows": self.stored.rows}[kind]
+        call = partial(read, address, deadline_s=self.clock.now() + within_s, **options)
         return await asyncio.get_running_loop().run_in_executor(self.web_threads, call)
 
     async def place_named(

@@ -123,6 +123,7 @@ def _balance_state(ray_cluster: ModuleType, tmp_path_factory: pytest.TempPathFac
         tick_s=1.0,
         allow_private_urls=True,  # the sources of these tests are servers of their own, on loopback
         collect_interval_s=0.0,
+        allow_file_roots=str(tmp_path_factory.mktemp("readable")),
     )
     yield settings
     stop_actors(drain_s=0)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -93,9 +96,10 @@ class Answers:
         return answered
 
 
-def request(cluster: Any, model: str, url: str, request_id: str) -> None:
+def request(cluster: Any, model: str, url: str, request_id: str, source: str = "api", **parameters: Any) -> None:
     """Ask for an address on behalf of a model."""
-    taken = cluster.ask("messaging", "request_data", model, url, "structured", "api", request_id=request_id)
+    how = {"request_id": request_id, **parameters}
+    taken = cluster.ask("messaging", "request_data", model, url, "structured", source, **how)
     assert taken["status"] == "sent"
 
 
@@ -151,6 +155,34 @@ def test_a_kill_between_fetch_and_answer_fetches_nothing_again(balance_cluster: 
     answered = Answers(balance_cluster, model).of([*ids, late])
     assert all(answer["status"] == "ok" for of_one in answered.values() for answer in of_one)
     assert site.asked == {"/slow": 1}
+
+
+def test_files_and_databases_are_read_once_for_the_whole_pool(balance_cluster: Any, unique: Any) -> None:
+    """Two questions about one file, and one to a database asked twice with an age: read once, whoever answers."""
+    model, ids = unique("model"), [unique("r") for _ in range(4)]
+    folder = Path(balance_cluster.settings.allow_file_roots)
+    (folder / "a.csv").write_text("n\n1\n2\n")
+    with closing(sqlite3.connect(folder / "a.db")) as connection, connection:
+        connection.execute("CREATE TABLE items (n INTEGER)")
+        connection.execute("INSERT INTO items VALUES (3)")
+    answers = Answers(balance_cluster, model)
+    found = []
+    for request_id, source, query, parameters in (
+        (ids[0], "file", f"{folder}/a.csv", {}),
+        (ids[1], "file", f"{folder}/a.csv", {"limit": 1}),
+        (ids[2], "database", f"sqlite:///{folder}/a.db?query=SELECT n FROM items", {}),
+        (ids[3], "database", f"sqlite:///{folder}/a.db?query=SELECT n FROM items", {"max_age_s": 600}),
+    ):
+        request(balance_cluster, model, query, request_id, source, **parameters)
+        [answer] = answers.of([request_id])[request_id]
+        assert answer["status"] == "ok", answer
+        found.append((answer["data"]["items"], answer["data"]["from_cache"]))
+    assert found == [
+        ([{"n": "1"}, {"n": "2"}], False),
+        ([{"n": "1"}], True),
+        ([{"n": 3}], False),
+        ([{"n": 3}], True),
+    ]
 
 
 def test_a_request_that_comes_again_finds_its_outcome(balance_cluster: Any, unique: Any, site: Site) -> None:

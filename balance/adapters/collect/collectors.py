@@ -32,6 +32,8 @@ from balance.errors import AccessRefused, ConfigurationError, InvalidValue, Unkn
 from balance.messaging.enums import DataSource, parse_enum
 
 if TYPE_CHECKING:
+    from balance.adapters.collect.store_client import StoreClient
+    from balance.adapters.collect.stored import Stored
     from balance.adapters.collect.web_client import WebClient
 
 TIMEOUT_S = 100.0
@@ -51,7 +53,10 @@ class Collectors:
     sources : mapping of DataSource to Source, optional
         Instead of those that there are for each kind.
     web : Fetcher, optional
-        Who goes to the web for them; a client of their own when left out (`open_web`).
+        Who goes to the web for them.
+    stored : Stored, optional
+        Who reads files and databases for them.  Where either is left out, both are clients of their own, on one cache
+        (`open_clients`).
 
     Notes
     -----
@@ -73,13 +78,16 @@ class Collectors:
         clock: Clock | None = None,
         sources: Mapping[DataSource, Source] | None = None,
         web: Fetcher | None = None,
+        stored: Stored | None = None,
     ) -> None:
         self._settings = settings or Settings.from_env()
         self._clock: Clock = clock or default("clock")
         self._lock = threading.Lock()
         self._counts: dict[str, dict[str, int]] = {}
         if sources is None:
-            sources = self._built(web if web is not None else open_web(self._settings, self._clock)[0])
+            if web is None or stored is None:
+                web, stored, _cache = open_clients(self._settings, self._clock)
+            sources = self._built(web, stored)
         self._sources = sources
 
     @property
@@ -143,9 +151,8 @@ class Collectors:
             counts = self._counts.setdefault(source, {})
             counts[name] = counts.get(name, 0) + amount
 
-    def _built(self, web: Fetcher) -> dict[DataSource, Source]:
-        settings, clock = self._settings, self._clock
-        paths = PathPolicy(roots=settings.allow_file_roots.split(":"))
+    def _built(self, web: Fetcher, stored: Stored) -> dict[DataSource, Source]:
+        settings = self._settings
         return {
             DataSource.WEB: WebSource(web, search_url=settings.search_url),
             DataSource.WIKI: WikiSource(web, language=settings.wiki_language),
@@ -156,23 +163,25 @@ class Collectors:
             DataSource.NEWS: FeedSource(web, news=True, feeds=settings.news_feeds),
             DataSource.RSS: FeedSource(web),
             DataSource.API: ApiSource(web, headers=settings.api_headers),
-            DataSource.DATABASE: TableSource(clock=clock, paths=paths),
-            DataSource.FILE: DocumentSource(web, paths=paths),
-            DataSource.CUSTOM: CustomSource(clock=clock),
+            DataSource.DATABASE: TableSource(stored),
+            DataSource.FILE: DocumentSource(web, stored),
+            DataSource.CUSTOM: CustomSource(clock=self._clock),
         }
 
 
-def open_web(settings: Settings, clock: Clock) -> tuple[WebClient, BlobCache]:
-    """Return a client as the settings say, and its cache in the state directory; one process at a time may have it."""
+def open_clients(settings: Settings, clock: Clock) -> tuple[WebClient, StoreClient, BlobCache]:
+    """Return clients as the settings say, and their cache in the state directory; one process at a time may have it."""
     from balance.adapters.collect.host_gate import HostGate  # noqa: PLC0415
+    from balance.adapters.collect.store_client import StoreClient  # noqa: PLC0415
     from balance.adapters.collect.web_client import WebClient  # noqa: PLC0415 (who has it done by another is up sooner)
 
     cache = BlobCache(Path(settings.state_dir) / "collected", max_bytes=settings.collect_cache_bytes)
-    client = WebClient(
+    web = WebClient(
         clock=clock,
         gate=HostGate(clock=clock, interval_s=settings.collect_interval_s),
         cache=cache,
         allow_private=settings.allow_private_urls,
         fresh_s=settings.collect_fresh_s,
     )
-    return client, cache
+    paths = PathPolicy(roots=settings.allow_file_roots.split(":"))
+    return web, StoreClient(clock=clock, paths=paths, cache=cache), cache

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 from balance.adapters.collect.collected import Collected
 from balance.adapters.collect.formats import MEDIA_TYPES, format_of, records
 from balance.adapters.collect.visit import PAGE_BYTES, Visit
-from balance.adapters.sources.files import FileSource
 
 if TYPE_CHECKING:
     from balance.adapters.collect.fetcher import Fetcher
+    from balance.adapters.collect.stored import Stored
     from balance.adapters.collect.wanted import Wanted
-    from balance.adapters.sources.paths import PathPolicy
 
 
 class DocumentSource:
@@ -21,8 +20,7 @@ class DocumentSource:
     Parameters
     ----------
     client : Fetcher
-    paths : PathPolicy
-        Which local files a message may name.
+    stored : Stored
 
     Notes
     -----
@@ -30,12 +28,13 @@ class DocumentSource:
     ``parquet``, ``text``; else the address's ending says), ``charset``, ``limit`` (100,000 records, at most 1,000,000).
     What is gzip is decompressed.
 
-    Items: the records; of text one item with ``text``.  A file of the web is cached; others are read each time.
+    Items: the records; of text one item with ``text``.  What lies in the cache is not read again: a file of the web
+    until it is too old, any other until it has changed.
     """
 
-    def __init__(self, client: Fetcher, *, paths: PathPolicy) -> None:
+    def __init__(self, client: Fetcher, stored: Stored) -> None:
         self._client = client
-        self._files = FileSource(paths=paths, trusted=False)
+        self._stored = stored
 
     def collect(self, wanted: Wanted) -> Collected:
         """As `Source.collect`."""
@@ -43,22 +42,19 @@ class DocumentSource:
         form = wanted.choice("format", format_of(address), tuple(MEDIA_TYPES))
         limit = wanted.count("limit", 100_000, maximum=1_000_000)
         max_bytes = min(PAGE_BYTES, wanted.max_bytes)
-        charset = wanted.text("charset") or None
-        visit = Visit(self._client, wanted)
         if address.lower().startswith(("http://", "https://")):
-            page = visit.get(address)
-            body, charset = page.body, charset or page.charset
-            found = visit.collected([], MEDIA_TYPES[form])
+            page = Visit(self._client, wanted).get(address)
         else:
-            body = self._files.read(address, max_bytes)
-            found = Collected([], MEDIA_TYPES[form], self._client.clock.wall(), len(body))
+            page = self._stored.file(
+                address, max_bytes=max_bytes, max_age_s=wanted.max_age_s, deadline_s=wanted.deadline_s
+            )
         rows = records(
-            body,
+            page.body,
             form,
             limit=limit,
             max_bytes=max_bytes,
             shown=address,
-            charset=charset,
+            charset=wanted.text("charset") or page.charset,
             timeout_s=min(60.0, wanted.deadline_s - self._client.clock.now()),
         )
-        return Collected(rows, found.media_type, found.fetched_at, found.fetched_bytes, found.from_cache)
+        return Collected(rows, MEDIA_TYPES[form], page.fetched_at, page.wire_bytes, page.from_cache)

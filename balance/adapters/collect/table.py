@@ -5,14 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from balance.adapters.collect.collected import Collected
-from balance.adapters.sources.sql import SqlSource
 
 if TYPE_CHECKING:
+    from balance.adapters.collect.stored import Stored
     from balance.adapters.collect.wanted import Wanted
-    from balance.adapters.sources.paths import PathPolicy
-    from balance.clock import Clock
-
-TIMEOUT_S = 30.0
 
 
 class TableSource:
@@ -23,19 +19,17 @@ class TableSource:
 
     Parameters
     ----------
-    clock : Clock
-    paths : PathPolicy
-        Which SQLite files may be read.
+    stored : Stored
 
     Notes
     -----
     Parameters of a request: ``url`` of the database (the query is SQL then); else the query is all of it, as
-    ``sqlite:////data/a.db?query=SELECT ...``.  Items: the rows, a dict each.
+    ``sqlite:////data/a.db?query=SELECT ...``.  With ``max_age_s`` an answer that is no older is given again, and the
+    database is not asked.  Items: the rows, a dict each.
     """
 
-    def __init__(self, *, clock: Clock, paths: PathPolicy) -> None:
-        self._clock = clock
-        self._sql = SqlSource(paths=paths, trusted=False, timeout_s=TIMEOUT_S, clock=clock)
+    def __init__(self, stored: Stored) -> None:
+        self._stored = stored
 
     def collect(self, wanted: Wanted) -> Collected:
         """As `Source.collect`."""
@@ -43,6 +37,9 @@ class TableSource:
         address = wanted.query
         if url:
             address = f"{url}{'&' if '?' in url else '?'}query={wanted.query.replace('%', '%25')}"
-        rows = self._sql.read(address, wanted.max_bytes)
-        fetched = Collected(rows, "application/vnd.sqlite3", self._clock.wall())
-        return Collected(rows, fetched.media_type, fetched.fetched_at, fetched.size_bytes)
+        page = self._stored.rows(
+            address, max_bytes=wanted.max_bytes, max_age_s=wanted.max_age_s, deadline_s=wanted.deadline_s
+        )
+        return Collected(
+            page.json(), "application/vnd.sqlite3", page.fetched_at, page.wire_bytes, from_cache=page.from_cache
+        )

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
@@ -23,6 +22,7 @@ from balance.adapters.collect.blob_cache import BlobCache
 from balance.adapters.collect.host_gate import HostGate
 from balance.adapters.collect.inflater import Inflater
 from balance.adapters.collect.robots import Robots
+from balance.adapters.collect.turns import Turns
 from balance.adapters.collect.web_page import WebPage
 from balance.adapters.collect.web_url import USER_AGENT, origin_of, web_url
 from balance.adapters.sources.exchange import core_url, tls_of
@@ -99,7 +99,7 @@ class WebClient:
         self._fresh_s = fresh_s
         self._timeout_s = timeout_s
         self._robots = Robots(self)
-        self._turns: dict[str, list[threading.RLock]] = {}
+        self._turns = Turns()
         self._lock = threading.Lock()
 
     def get(
@@ -163,7 +163,7 @@ class WebClient:
         key = json.dumps(["GET", ask.url, sorted(ask.headers.items()), sorted(ask.secret_headers.items()), trusted])
         if ask.each_hop is not None:
             ask.each_hop(ask.url)  # also for what is in the cache: what may be read can change
-        with self._one_at_a_time(key):
+        with self._turns.one_at_a_time(key):
             return self._cached(ask, key, self._fresh_s if max_age_s is None else max_age_s)
 
     def _cached(self, ask: _Ask, key: str, fresh_s: float) -> WebPage:
@@ -279,22 +279,6 @@ class WebClient:
             self.gate.hold(origin_of(target), waits)
         then = "" if waits is None else f"; it may be asked again in {waits:.1f} s"
         return SourceUnavailable(f"{shown} answered {status}{then}", url=shown, status=status, **details)
-
-    @contextmanager
-    def _one_at_a_time(self, key: str) -> Iterator[None]:
-        """Let one thread at a time get an address: the others find it in the cache."""
-        with self._lock:
-            waiting = self._turns.setdefault(key, [])
-            turn = waiting[0] if waiting else threading.RLock()
-            waiting.append(turn)
-        try:
-            with turn:
-                yield
-        finally:
-            with self._lock:
-                waiting.pop()
-                if not waiting:
-                    del self._turns[key]
 
 
 def _retry_after_s(said: str, wall_s: float) -> float | None:

@@ -11,8 +11,10 @@ import pytest
 
 from balance.adapters.collect.blob_cache import BlobCache
 from balance.adapters.collect.host_gate import HostGate
+from balance.adapters.collect.store_client import StoreClient
 from balance.adapters.collect.web_client import WebClient
-from balance.clock import SystemClock
+from balance.adapters.sources.paths import PathPolicy
+from balance.clock import FakeClock, SystemClock
 
 ARTICLE = """<html lang="fa"><head><title>گربه ایرانی</title><meta charset="utf-8">{more}</head><body>
 <nav><a href="/a">home</a> <a href="/b">about</a></nav>
@@ -134,6 +136,24 @@ def made(tmp_path):
 @pytest.fixture
 def client(made):
     return made()
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """Build a reader of files and databases below the folders given; the cache lies in this test's folder.
+
+    Its clock runs years ahead of the files that a test writes: to it they are old, and what it reads twice in a moment
+    can't be told from what it reads later.
+    """
+
+    def build(*roots, clock=None):
+        return StoreClient(
+            clock=clock or FakeClock(epoch=4e9),
+            paths=PathPolicy(roots=map(str, roots)),
+            cache=BlobCache(tmp_path / "stored"),
+        )
+
+    return build
 
 
 @pytest.fixture

@@ -25,7 +25,6 @@ from balance.adapters.collect.wanted import Wanted
 from balance.adapters.collect.web import WebSource
 from balance.adapters.collect.wiki import WikiSource
 from balance.adapters.collect.youtube import YoutubeSource
-from balance.adapters.sources.paths import PathPolicy
 from balance.clock import FakeClock
 from balance.config import Settings
 from balance.errors import AccessRefused, ConfigurationError, InvalidValue, SourceUnavailable, UnknownId
@@ -296,18 +295,18 @@ def test_an_api_s_bad_answers_are_errors(site, client):
         ("a.txt", "سلام", [{"text": "سلام"}]),
     ],
 )  # fmt: skip
-def test_files_become_records(client, tmp_path, name, content, expected):
+def test_files_become_records(client, stored, tmp_path, name, content, expected):  # noqa: PLR0917 (fixtures)
     """By the address's ending; the same compressed."""
-    documents = DocumentSource(client, paths=PathPolicy(roots=[str(tmp_path)]))
+    documents = DocumentSource(client, stored(tmp_path))
     (tmp_path / name).write_text(content)
     (tmp_path / f"{name}.gz").write_bytes(gzip.compress(content.encode()))
     assert documents.collect(Wanted(str(tmp_path / name))).items == expected
     assert documents.collect(Wanted(f"file://{tmp_path / name}.gz")).items == expected
 
 
-def test_a_message_s_file_is_refused(client, tmp_path, bomb):
+def test_a_message_s_file_is_refused(client, stored, tmp_path, bomb):
     """A file outside of the allowed folders, a chain of places, a bomb: refused, with the reason."""
-    documents = DocumentSource(client, paths=PathPolicy(roots=[str(tmp_path / "in")]))
+    documents = DocumentSource(client, stored(tmp_path / "in"))
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "bomb.txt.gz").write_bytes(bomb)
     (tmp_path / "in" / "link").symlink_to("/etc/passwd")
@@ -321,10 +320,10 @@ def test_a_message_s_file_is_refused(client, tmp_path, bomb):
         documents.collect(Wanted(f"{tmp_path}/in/a.json"))
 
 
-def test_a_file_of_the_web_is_cached(site, client, tmp_path):
+def test_a_file_of_the_web_is_cached(site, client, stored):
     """It goes the way of everything else on the web."""
     site.page("/a.csv", "a\n1\n", Content_Type="text/csv")
-    documents = DocumentSource(client, paths=PathPolicy())
+    documents = DocumentSource(client, stored())
     assert [documents.collect(Wanted(f"{site.url}/a.csv")).from_cache for _ in range(2)] == [False, True]
     assert site.asked["/a.csv"] == 1
 
@@ -369,13 +368,13 @@ def test_a_table_that_grows_when_it_is_read_is_refused(monkeypatch):
         records(body, "csv", limit=100_000, max_bytes=2**24, shown="a.csv")
 
 
-def test_a_database_of_an_allowed_folder_answers(tmp_path):
+def test_a_database_of_an_allowed_folder_answers(stored, tmp_path):
     """SQLite files of allowed folders only; a server is never asked at an address of a message."""
     with sqlite3.connect(tmp_path / "a.db") as db:
         db.execute("CREATE TABLE t (n INTEGER, s TEXT)")
         db.execute("INSERT INTO t VALUES (1, '50%')")
     db.close()
-    table = TableSource(clock=FakeClock(), paths=PathPolicy(roots=[str(tmp_path)]))
+    table = TableSource(stored(tmp_path))
     url = f"sqlite:///{tmp_path / 'a.db'}"
     assert table.collect(Wanted("SELECT * FROM t WHERE s LIKE '50%'", {"url": url})).items == [{"n": 1, "s": "50%"}]
     assert table.collect(Wanted(f"{url}?query=SELECT n FROM t")).items == [{"n": 1}]
