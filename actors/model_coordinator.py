@@ -22,22 +22,24 @@ class ModelCoordinatorActor(Shell):
         super().__init__(settings)
         self.models = ModelCoordinator(clock=self.clock, journal=StoreJournal(self.store, self.fence))
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self.spawn(self.insist(self._reassert))
+        self.spawn(self.insist(self.reassert))
 
-    async def _reassert(self) -> None:
-        """Ask again for what the models held before a restart: the allocator may have given it back meanwhile."""
+    async def reassert(self) -> None:
+        """Ask anew for what each model holds: after a restart, and when the allocator has lost some with a node.
+
+        What was asked for by a call that never ended is given back.
+        """
         for model in self.models.list_models():
             model_id = model["model_id"]
             async with self._turns[model_id]:
                 held = self.models.held(model_id)
                 if held is None:
+                    await ask("resource_allocator", "reserve", reservation_of(model_id), model["demand"], 0)
                     continue
-                amount = {name: held[name] for name in ("cpu", "memory", "gpu", "custom") if name in held}
-                answer = await ask("resource_allocator", "reserve", reservation_of(model_id), amount)
-                if answer["status"] != "allocated":
-                    self.log.warning("event=reservation_lost model=%s reason=%s", model_id, answer["reason"])
-                    self.models.released(model_id)
-                self.models.granted(model_id, {**answer, "replicas": _replicas(held, answer)})
+                answer = await self._reserve(model_id, held["demand"], held["replicas"])
+                lost = held["replicas"] - answer["replicas"]
+                if lost:
+                    self.log.warning("event=replicas_lost model=%s count=%d", model_id, lost)
 
     async def register_model(self, model_id: str, cpu_demand: float, memory_demand: float, priority: int = 1) -> None:
         """As `ModelCoordinator.register_model`."""
@@ -57,29 +59,24 @@ class ModelCoordinatorActor(Shell):
         await self.scale_model(model_id, 0)
 
     async def scale_model(self, model_id: str, replicas: int) -> dict[str, Any]:
-        """Reserve what so many replicas of a model need, in place of what it holds; 0 releases it.
+        """Reserve what so many replicas of a model need, on as many nodes as it takes; 0 releases it.
 
         Returns
         -------
         dict
-            The allocator's answer, and ``replicas``: for how many the model holds resources now.
+            As `ResourceAllocator.reserve`: ``status``, ``replicas`` (for how many the model holds resources now) and
+            ``nodes``.  Where there is room for some of them, ``status`` is ``denied`` and those are ``held``.
         """
         async with self._turns[model_id]:
-            demand = self.models.record(model_id).demand
-            held = self.models.held(model_id)
-            if held is not None and held["replicas"] == check_int("replicas", replicas, minimum=0):
-                return held
-            if replicas == 0:
-                answer = await ask("resource_allocator", "release_allocation", reservation_of(model_id))
-                self.models.released(model_id)
-                return {**answer, "replicas": 0}
-            wanted = demand.scaled(replicas).to_dict()
-            answer = await ask("resource_allocator", "reserve", reservation_of(model_id), wanted)
-            if answer["status"] != "allocated" and held is not None:
-                return {**answer, "replicas": held["replicas"]}
-            return self.models.granted(
-                model_id, {**answer, "replicas": replicas if answer["status"] == "allocated" else 0}
-            )
+            demand = self.models.record(model_id).demand.to_dict()
+            return await self._reserve(model_id, demand, check_int("replicas", replicas, minimum=0))
+
+    async def _reserve(self, model_id: str, demand: Mapping[str, Any], replicas: int) -> dict[str, Any]:
+        answer = await ask("resource_allocator", "reserve", reservation_of(model_id), demand, replicas)
+        if answer["status"] == "released":
+            self.models.released(model_id)
+            return dict(answer)
+        return self.models.granted(model_id, answer)
 
     async def get_model_status(self, model_id: str) -> dict[str, Any]:
         """As `ModelCoordinator.get_model_status`."""
@@ -92,10 +89,6 @@ class ModelCoordinatorActor(Shell):
     async def stats(self) -> dict[str, Any]:
         """Return ``models``."""
         return {"models": self.models.list_models()}
-
-
-def _replicas(held: Mapping[str, Any], answer: Mapping[str, Any]) -> int:
-    return int(held["replicas"]) if answer["status"] == "allocated" else 0
 
 
 def reservation_of(model_id: str) -> str:

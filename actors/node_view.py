@@ -22,7 +22,7 @@ def node_events(node: Mapping[str, Any], before: Mapping[str, Any] | None) -> li
         if held.pop(entry["name"], None) != entry:
             amount = Resources.from_dict(entry["capacity"])
             events.append(ReservationAdded(entry["name"], node_id, amount, _devices(entry["devices"])))
-    return [*(ReservationRemoved(name) for name in sorted(held)), *events]
+    return [*(ReservationRemoved(name, node_id) for name in sorted(held)), *events]
 
 
 def _devices(devices: Sequence[Sequence[int]] | None) -> tuple[tuple[int, int], ...] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
@@ -53,6 +54,28 @@ def _asked(demand: Mapping[str, Any]) -> Resources:
     500
     """
     return Resources.demand(demand.get("cpu", 0), demand.get("memory", 0), demand.get("gpu", 0), demand.get("custom"))
+
+
+def _reserved(here: Sequence[Allocation]) -> list[dict[str, Any]]:
+    """Return what each holder has reserved on a node, its replicas taken together.
+
+    Examples
+    --------
+    >>> one = Resources.demand(cpu=1, gpu=0.4)
+    >>> part = Allocation("m-1", "m", "reservation", one, "n1", ((0, 400),), "confirmed", 1, 0.0)
+    >>> _reserved([part, part])
+    [{'name': 'm', 'capacity': {'cpu': 2.0, 'memory': 0, 'gpu': 0.8}, 'devices': [(0, 800)]}]
+    """
+    capacities: dict[str, Resources] = {}
+    devices: dict[str, Counter[int]] = {}
+    for each in here:
+        if each.kind == "reservation" and each.state == "confirmed":
+            capacities[each.holder] = capacities.get(each.holder, NOTHING) + each.demand
+            devices.setdefault(each.holder, Counter()).update(dict(each.devices))
+    return [
+        {"name": name, "capacity": amount.to_dict(), "devices": sorted(devices[name].items())}
+        for name, amount in sorted(capacities.items())
+    ]
 
 
 class _NodeProbe:
@@ -127,17 +150,25 @@ class ResourceAllocatorActor(Shell):
         """Allocate for a named holder; asking again under the same id returns what was given."""
         return (await self._allocate(_asked(demand), holder=holder, allocation_id=allocation_id)).to_dict()
 
-    async def reserve(self, name: str, demand: Mapping[str, Any]) -> dict[str, Any]:
-        """Make the reservation of this name hold `demand`: create it, resize it, or (for nothing) release it."""
+    async def reserve(self, name: str, demand: Mapping[str, Any], replicas: int = 1) -> dict[str, Any]:
+        """As `ResourceAllocator.reserve`; idle leases of the scheduler make way."""
         wanted = _asked(demand)
-        if not wanted:
-            return await self.release_allocation(name)
         async with self._turn(name):
-            known = self.allocator.list_allocations(name)
-            if known:
-                return (await self._resize(known[0], wanted)).to_dict()
-            made = await self._make(wanted, holder=name, allocation_id=name, kind="reservation")
-        return made.to_dict()
+            denied = await self._change(name, wanted, replicas)
+            if denied is not None and not denied.permanent:
+                await self._recall_leases()
+                denied = await self._change(name, wanted, replicas)
+            made = await asyncio.gather(*map(self._locked, self.allocator.reservation(name)))
+            refused = [each for each in made if isinstance(each, Denied)]
+            answer = self.allocator.reservation_answer(name, wanted, next(iter(refused), denied))
+        self._tell_scheduler()
+        return answer
+
+    async def _change(self, name: str, demand: Resources, replicas: int) -> Denied | None:
+        """Decide about a reservation, and remove the places of what it gives back."""
+        change = self.allocator.decide_reservation(name, demand, replicas)
+        await asyncio.gather(*map(self._remove, change.given_back))
+        return change.denied
 
     async def allocate_many(
         self, demands: Sequence[Mapping[str, Any]], holder: str, ids: Sequence[str] | None = None
@@ -181,8 +212,7 @@ class ResourceAllocatorActor(Shell):
             released = self.allocator.decide_release(allocation_id)
             if released is None:
                 return {"status": "not_held", "allocation_id": allocation_id}
-            await asyncio.to_thread(self.places.remove, released.place)
-            await self._let_go_devices(released)
+            await self._remove_place(released)
         if released.kind != "lease":
             self._tell_scheduler()
         return {"status": "released", "allocation_id": allocation_id}
@@ -241,10 +271,21 @@ class ResourceAllocatorActor(Shell):
         return made
 
     async def _locked(self, decided: Allocation | Denied) -> Allocation | Denied:
+        """Create the place of what was decided, where it has none yet."""
         if isinstance(decided, Denied):
             return decided
         async with self._turn(decided.allocation_id):
-            return await self._realise(decided)
+            now = self._known(decided.allocation_id)  # the janitor may have had it in hand meanwhile
+            return decided if now is None or now.state != "pending" else await self._realise(now)
+
+    async def _remove(self, allocation: Allocation) -> None:
+        async with self._turn(allocation.allocation_id):
+            await self._remove_place(allocation)
+
+    async def _remove_place(self, allocation: Allocation) -> None:
+        """Remove the place of what the ledger has let go, and those of devices that nobody else has a part of."""
+        await asyncio.to_thread(self.places.remove, allocation.place)
+        await self._let_go_devices(allocation)
 
     async def _realise(self, decided: Allocation) -> Allocation | Denied:
         """Create the place of an allocation, and of the devices that it has parts of."""
@@ -268,23 +309,6 @@ class ResourceAllocatorActor(Shell):
             async with self._turn(device.allocation_id):
                 if not self.allocator.is_divided(device):
                     await asyncio.to_thread(self.places.remove, device.place)
-
-    async def _resize(self, before: Allocation, demand: Resources) -> Allocation | Denied:
-        """Change a reservation; where Ray has no room for old and new at once, the old one goes first."""
-        decided = self.allocator.decide_resize(before.allocation_id, demand)
-        if isinstance(decided, Denied):
-            await self._recall_leases()
-            decided = self.allocator.decide_resize(before.allocation_id, demand)
-        if isinstance(decided, Denied) or decided.state != "pending":
-            return decided
-        await asyncio.to_thread(self.places.remove, before.place)
-        await self._let_go_devices(before)
-        made = await self._realise(decided)
-        if isinstance(made, Denied):
-            await self._reconcile()
-            return made
-        self._tell_scheduler()
-        return made
 
     async def _recall_leases(self) -> None:
         """Ask the scheduler for the leases that nothing runs on."""
@@ -313,11 +337,7 @@ class ResourceAllocatorActor(Shell):
                     "total": total.to_dict(),
                     "capacity": capacity.to_dict(),
                     "devices": sorted(devices.items()),
-                    "reservations": [
-                        {"name": each.holder, "capacity": each.demand.to_dict(), "devices": list(each.devices)}
-                        for each in here
-                        if each.kind == "reservation" and each.state == "confirmed"
-                    ],
+                    "reservations": _reserved(here),
                 }
             )
         return {"version": self._version, "nodes": nodes}
@@ -330,7 +350,14 @@ class ResourceAllocatorActor(Shell):
         nodes = tuple(sorted(found["nodes"]))
         if nodes != self._nodes:
             self._tell_scheduler()
+            self._tell_of_losses()
         self._nodes = nodes
+
+    def _tell_of_losses(self) -> None:
+        """Let the models' coordinator ask anew for what lay on a node that is gone; said until it has."""
+        if any(each.kind == "reservation" and each.state == "lost" for each in self.allocator.list_allocations()):
+            with contextlib.suppress(ValueError):
+                peer("model_coordinator").reassert.remote()
 
     async def _reconcile(self) -> None:
         """One round of the janitor: measure the other nodes, compare ledger and Ray, mend what is ours."""
@@ -339,6 +366,7 @@ class ResourceAllocatorActor(Shell):
             self.allocator.place_by(await asyncio.to_thread(lesson.learn))
         await self._measure_others()
         self._tell_if_nodes_changed(self.allocator.get_system_resources())
+        self._tell_of_losses()
         facts = await asyncio.to_thread(self.places.facts)
         for repair in self.allocator.reconcile(facts):
             self.repairs += 1

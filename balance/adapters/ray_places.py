@@ -28,6 +28,12 @@ PREFIX = "balance:"
 
 NODE_LABEL = "ray.io/node-id"
 
+LOST = "RESCHEDULING"
+"""Ray's word for a group whose node is gone.  Ours are bound to their node, so it holds nothing and never will."""
+
+HEAD = "node:__internal_head__"
+"""The resource by which Ray marks the head of a cluster."""
+
 _RESOURCES = {"CPU": "cpu", "memory": "memory", "GPU": "gpu"}
 
 
@@ -94,12 +100,12 @@ class RayPlaces:
 
     def remove(self, place: str) -> None:
         """Give a reservation back; nothing happens if there is none."""
-        from ray.util import remove_placement_group  # noqa: PLC0415
+        from ray.util import placement_group_table, remove_placement_group  # noqa: PLC0415
         from ray.util.placement_group import get_placement_group  # noqa: PLC0415
 
         with contextlib.suppress(ValueError):
             group = get_placement_group(PREFIX + place)
-            if group.wait(timeout_seconds=30.0):
+            if placement_group_table(group).get("state") == LOST or group.wait(timeout_seconds=30.0):
                 remove_placement_group(group)
 
     def facts(self) -> list[PlaceFact]:
@@ -110,8 +116,9 @@ class RayPlaces:
         for group in placement_group_table().values():
             name = str(group.get("name") or "")
             if name.startswith(PREFIX) and group.get("state") != "REMOVED":
-                created = group["state"] == "CREATED"
-                node_id = group["bundles_to_node_id"].get(0) if created else None
+                # A group that is being rescheduled was created once, and its node is gone: Ray can't put it elsewhere.
+                created = group["state"] in {"CREATED", LOST}
+                node_id = group["bundles_to_node_id"].get(0) if group["state"] == "CREATED" else None
                 found.append(PlaceFact(name.removeprefix(PREFIX), node_id, created))
         return sorted(found, key=lambda fact: fact.place)
 
@@ -141,7 +148,7 @@ class RayProbe:
                 node_id, amounts = node["NodeID"], node["Resources"]
                 used = here.used if node_id == me else self.measured.get(node_id, NodeUse())
                 store = int(amounts.get("object_store_memory", 0))
-                found.append(NodeFacts(node_id, _capacity(amounts), object_store_bytes=store, used=used))
+                found.append(NodeFacts(node_id, _capacity(amounts), None, store, used, head=HEAD in amounts))
         return found
 
 

@@ -71,7 +71,7 @@ def plan(snapshot: Snapshot, memory: Memory, policy: PlanPolicy) -> Plan:
         *steps.priorities(pairs, snapshot.at),
         *steps.throttles(pairs, policy),
         *steps.prefetches(pairs, snapshot, policy),
-        *steps.nodes(pairs, snapshot),
+        *steps.nodes(pairs, snapshot, policy),
     )
     contended = any(granted[model.model_id] < outlooks[model.model_id].wanted for model in models)
     return Plan(snapshot.tick, snapshot.at, contended, decisions, actions)

@@ -210,8 +210,8 @@ def _next_use(need: DataNeed, model: ModelState, at: float) -> float | None:
     return min(known, default=None)
 
 
-def nodes(pairs: Pairs, snapshot: Snapshot) -> Iterator[RequestNodes]:
-    """Yield the cluster that would hold what all models want, if this one does not.
+def nodes(pairs: Pairs, snapshot: Snapshot, policy: PlanPolicy) -> Iterator[RequestNodes]:
+    """Yield the cluster in whose reservable share all that models want would fit, if it does not fit in this one's.
 
     Once nodes were asked for, the demand follows the need down instead of being dropped: without it the
     autoscaler would remove the very nodes that made everything fit.
@@ -220,17 +220,20 @@ def nodes(pairs: Pairs, snapshot: Snapshot) -> Iterator[RequestNodes]:
         return
     short = [pair for pair in pairs if pair[1].granted < pair[1].outlook.wanted]
     asking = bool(short or snapshot.nodes_asked)
-    bundles = tuple((m.demand, d.outlook.wanted) for m, d in pairs if asking and d.outlook.wanted > 0)
+    bundles = tuple(
+        (m.demand, math.ceil(d.outlook.wanted / policy.reservable)) for m, d in pairs if asking and d.outlook.wanted > 0
+    )
     if bundles == snapshot.nodes_asked:
         return
-    wanted = sum(count for _, count in bundles)
+    wanted = sum(decision.outlook.wanted for _, decision in pairs)
     missing = sum(decision.outlook.wanted - decision.granted for _, decision in short)
     names = ", ".join(model.model_id for model, _ in short)
     if short:
         reason = f"{_replicas(missing)} of {names} do not fit: a cluster that holds {wanted} is asked for."
     else:
         reason = f"Everything fits: a cluster that holds {_replicas(wanted)} is enough."
-    yield RequestNodes(bundles=bundles, reason=reason, because={"missing_replicas": missing, "wanted_replicas": wanted})
+    because = {"missing_replicas": missing, "wanted_replicas": wanted, "reservable": policy.reservable}
+    yield RequestNodes(bundles=bundles, reason=reason, because=because)
 
 
 def demand_in_words(model: ModelState, decision: Decision) -> str:

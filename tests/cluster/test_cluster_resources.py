@@ -174,20 +174,26 @@ def test_a_models_life(balance_cluster: Any, unique: Any) -> None:
         ask("model_coordinator", "allocate_resources_for_model", model[:-1])
 
 
-def test_a_model_is_scaled_in_place(balance_cluster: Any, unique: Any) -> None:
-    """More replicas are a larger reservation under the same name; what can't be had leaves what there is."""
+def test_a_model_is_scaled(balance_cluster: Any, unique: Any) -> None:
+    """Each replica is a reservation of its own; of more than there is room for, what fits is granted."""
     model, ask = unique("model"), balance_cluster.ask
+
+    def held() -> list[dict[str, float]]:
+        return [bundle for name, bundle in balance_cluster.places().items() if model in name]
+
     ask("model_coordinator", "register_model", model, 0.25, 0)
-    assert ask("model_coordinator", "scale_model", model, 2)["replicas"] == 2
-    assert [bundle for name, bundle in balance_cluster.places().items() if model in name] == [{"CPU": 0.5}]
-    assert ask("model_coordinator", "scale_model", model, 4)["replicas"] == 4
-    assert [bundle for name, bundle in balance_cluster.places().items() if model in name] == [{"CPU": 1.0}]
+    for replicas in (2, 4, 3):
+        answer = ask("model_coordinator", "scale_model", model, replicas)
+        assert (answer["status"], answer["replicas"], answer["cpu"]) == ("allocated", replicas, 0.25 * replicas)
+        assert held() == [{"CPU": 0.25}] * replicas
+    all_that_fits = int(balance_cluster.ray.cluster_resources()["CPU"] / 0.25)
     too_many = ask("model_coordinator", "scale_model", model, 4000)
-    assert (too_many["status"], too_many["replicas"]) == ("denied", 4)
-    assert [bundle for name, bundle in balance_cluster.places().items() if model in name] == [{"CPU": 1.0}]
-    assert ask("model_coordinator", "get_model_status", model)["allocation"]["replicas"] == 4
+    assert (too_many["status"], too_many["resource"], too_many["replicas"]) == ("denied", "cpu", all_that_fits)
+    assert held() == [{"CPU": 0.25}] * all_that_fits
+    status = ask("model_coordinator", "get_model_status", model)
+    assert (status["state"], status["allocation"]["replicas"]) == ("allocated", all_that_fits)
     assert ask("model_coordinator", "scale_model", model, 0)["replicas"] == 0
-    assert not any(model in name for name in balance_cluster.places())
+    assert held() == []
 
 
 def test_a_model_that_does_not_fit_is_denied_and_stays_registered(balance_cluster: Any, unique: Any) -> None:

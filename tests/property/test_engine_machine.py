@@ -335,10 +335,12 @@ class EngineMachine(RuleBasedStateMachine):
         self.reservations.add(("held", node_id))
         self.tell(ReservationAdded("held", node_id, Resources.capacity(cpu=1, memory=GIB, gpu=0.5), ((0, 500),)))
 
-    @rule()
-    def unreserve(self) -> None:
-        self.reservations.clear()
-        self.tell(ReservationRemoved("held"))
+    @precondition(lambda self: self.nodes)
+    @rule(which=st.integers(0, 2))
+    def unreserve(self, which) -> None:
+        node_id = sorted(self.nodes)[which % len(self.nodes)]
+        self.reservations.discard(("held", node_id))
+        self.tell(ReservationRemoved("held", node_id))
 
     # ---------------------------------------------------------------- promises
 

@@ -282,12 +282,15 @@ class ModelCoordinator:
         return dict(allocation) if allocation else None
 
     def granted(self, model_id: str, answer: Mapping[str, Any]) -> Dict[str, Any]:
-        """Keep what the allocator answered for the model, and return it."""
+        """Keep what the allocator answered for the model, and return it.
+
+        A refusal may come with what is ``held`` all the same: the part of a reservation that there was room for.
+        """
         known = self.record(model_id)
         if answer.get("status") == "allocated":
             self._keep(replace(known, allocation=dict(answer), denied=None))
         else:
-            self._keep(replace(known, denied=dict(answer)))
+            self._keep(replace(known, allocation=answer.get("held"), denied=dict(answer)))
         return dict(answer)
 
     def released(self, model_id: str) -> None:

@@ -35,7 +35,7 @@ class Allocation:
     state : str
         ``pending`` until its place was created, then ``confirmed``; ``lost`` with its node.
     generation : int
-        Grows with each resize: every generation has a place of its own.
+        Which place of this name it is.
     created_at : float
         POSIX seconds.
     """
@@ -172,9 +172,9 @@ class PlaceFact:
     place : str
         As `Allocation.place`.
     node_id : str or None
-        Where it is; None while it is not created.
+        Where it is; None while it is not created, or when its node is gone.
     created : bool
-        Whether it holds its resources already.
+        Whether it has been created, so that it may be removed.
     """
 
     place: str

@@ -25,10 +25,11 @@ from balance.core.scheduler.ledger import Ledger
 from balance.core.scheduler.node_facts import NodeFacts
 from balance.core.scheduler.placement import Placement, Score, strand_score
 from balance.core.scheduler.placement_learner import Lesson, PlacementLearner
+from balance.core.scheduler.reservation import ReservationChange, surplus
 from balance.core.scheduler.room import Devices, Room
 from balance.core.scheduler.shape import Shape
 from balance.errors import Conflict, InvalidValue, UnknownId
-from balance.types import MILLI, NOTHING, Resources, check_id
+from balance.types import MILLI, NOTHING, Resources, check_id, check_int
 
 
 class AllocationBook:
@@ -62,7 +63,6 @@ class AllocationBook:
         self._placement = Placement(self._ledger, score=score)
         self._learner = PlacementLearner()
         self._allocations: dict[str, Allocation] = {}
-        self._before_resize: dict[str, Allocation] = {}
         self._quotas: dict[str, Resources] = {}
         self._facts: dict[str, NodeFacts] = {}
         self._numbered = 0
@@ -117,7 +117,7 @@ class AllocationBook:
                 return self._same(known, demand, holder, kind)
         self._learn_from(demand, kind)
         shape = Shape(demand)
-        denied = self._over_quota(holder, demand, NOTHING)
+        denied = self._over_quota(holder, demand)
         if denied is not None:
             return denied
         room = self._placement.best(shape) if node_id is None else self._room_on(node_id, shape, devices)
@@ -128,7 +128,6 @@ class AllocationBook:
     def confirm(self, allocation_id: str) -> Allocation:
         """Note that the place of an allocation was created; again is no harm."""
         known = self._known(allocation_id)
-        self._before_resize.pop(allocation_id, None)
         if known.state == "confirmed":
             return known
         made = replace(known, state="confirmed")
@@ -136,16 +135,11 @@ class AllocationBook:
         return made
 
     def abandon(self, allocation_id: str, reason: str) -> Denied:
-        """Undo a pending allocation (or resize) whose place could not be created, and say so as a refusal."""
+        """Undo a pending allocation whose place could not be created, and say so as a refusal."""
         known = self._known(allocation_id)
-        before = self._before_resize.pop(allocation_id, None)
         if known.node_id is not None:
             self._ledger.give_back(allocation_id)
-        if before is None:
-            self._drop(allocation_id)
-        else:
-            self._hold(before)
-            self._put(before)
+        self._drop(allocation_id)
         return Denied(reason, None, None, known.node_id, NOTHING, permanent=False)
 
     def decide_release(self, allocation_id: str) -> Allocation | None:
@@ -158,38 +152,43 @@ class AllocationBook:
             return None
         if known.node_id is not None:
             self._ledger.give_back(allocation_id)
-        self._before_resize.pop(allocation_id, None)
         self._drop(allocation_id)
         return known
 
-    def decide_resize(self, allocation_id: str, demand: Resources) -> Allocation | Denied:
-        """Change an allocation in the ledger; the place of its new generation has yet to be created.
+    def decide_reservation(self, name: str, demand: Resources, replicas: int) -> ReservationChange:
+        """Let a reservation hold so many replicas of `demand`, as far as there is room; none of what demands nothing.
 
-        Until `confirm` or `abandon` the allocation is ``pending``; then the old place has to be removed.
+        Each is an allocation of its own with `name` as its holder.  What it holds of another demand, or on a node that
+        is lost, is given back first.  Deciding the same again changes nothing.
+
+        Parameters
+        ----------
+        name : str
+            Of the reservation.
+        demand : Resources
+            What one replica takes, all of it on one node.
+        replicas : int
+            How many there shall be.
+
+        Returns
+        -------
+        ReservationChange
+            What has to be removed; what has to be created are the ``pending`` ones among `reservation`.
         """
-        before = self._known(allocation_id)
-        if demand == before.demand:
-            return before
-        if before.node_id is None:
-            raise Conflict(f"allocation {allocation_id!r} has lost its node", allocation_id=allocation_id)
-        if allocation_id in self._before_resize:
-            raise Conflict(f"allocation {allocation_id!r} is being resized already", allocation_id=allocation_id)
-        denied = self._over_quota(before.holder, demand, before.demand)
-        if denied is not None:
-            return denied
-        shape = Shape(demand)
-        self._ledger.give_back(allocation_id)
-        home = self._ledger.room(before.node_id)
-        assert home is not None, "what is allocated lies on a node that is there"
-        if not home.fits(shape):
-            denied = refusals.no_room([home], shape)
-            self._hold(before)
-            return denied
-        hold = self._ledger.take(allocation_id, home, shape, self._placement.devices(home, shape))
-        made = replace(before, demand=demand, devices=hold.devices, state="pending", generation=before.generation + 1)
-        self._before_resize[allocation_id] = before
-        self._put(made)
-        return made
+        check_int("replicas", replicas, minimum=0)
+        parts = self.reservation(name)
+        held = [each for each in parts if each.demand == demand and each.node_id is not None]
+        rooms = {room.node_id: room for room in self._ledger.rooms("")}
+        kept = {each.allocation_id for each in held}
+        kept -= {each.allocation_id for each in surplus(held, len(held) - replicas, rooms, self._facts)}
+        given_back = tuple(each for each in parts if each.allocation_id not in kept)
+        for each in given_back:
+            self.decide_release(each.allocation_id)
+        for _ in range(replicas - len(kept) if demand else 0):
+            made = self.decide_allocation(demand, holder=name, kind="reservation")
+            if isinstance(made, Denied):
+                return ReservationChange(given_back, made)
+        return ReservationChange(given_back, None)
 
     def set_quota(self, holder: str, quota: Resources | None) -> None:
         """Limit what one holder may have in all; None lifts the limit.  What it has already it keeps."""
@@ -222,6 +221,10 @@ class AllocationBook:
     def list_allocations(self, holder: str | None = None) -> list[Allocation]:
         """Return all allocations, or one holder's, oldest first."""
         return [each for each in self._allocations.values() if holder is None or each.holder == holder]
+
+    def reservation(self, name: str) -> list[Allocation]:
+        """Return the allocations that a reservation is made of, oldest first."""
+        return [each for each in self.list_allocations(name) if each.kind == "reservation"]
 
     def free_rooms(self) -> list[NodeFacts]:
         """Return what is not allocated on each node, device by device."""
@@ -264,7 +267,6 @@ class AllocationBook:
         self._facts = there
         gone = [replace(self._allocations[name], node_id=None, devices=(), state="lost") for name in lost]
         for allocation in gone:
-            self._before_resize.pop(allocation.allocation_id, None)
             self._put(allocation)
         return gone
 
@@ -284,9 +286,8 @@ class AllocationBook:
         list of Repair
             Ordered by place.
         """
-        kept = {each.place for each in self._before_resize.values()}
         wanted = [*self._allocations.values(), *self.device_allocations()]
-        found = janitor.compare(wanted, kept, facts, self._clock.wall())
+        found = janitor.compare(wanted, facts, self._clock.wall())
         return [repair for repair in found if repair.action != "moved" or self._follow(repair)]
 
     def _follow(self, moved: Repair) -> bool:
@@ -359,11 +360,11 @@ class AllocationBook:
         if room is not None:
             self._ledger.take(allocation.allocation_id, room, Shape(allocation.demand), allocation.devices)
 
-    def _over_quota(self, holder: str, demand: Resources, instead_of: Resources) -> Denied | None:
+    def _over_quota(self, holder: str, demand: Resources) -> Denied | None:
         quota = self._quotas.get(holder)
         if quota is None:
             return None
-        has = NOTHING - instead_of
+        has = NOTHING
         for allocation in self.list_allocations(holder):
             has = has + allocation.demand
         return refusals.over_quota(holder, demand, quota - has)

@@ -88,15 +88,17 @@ class Cluster:
         state.shares.resize(state.ledger.total)
 
     def unreserved(self, event: Event) -> None:
-        """Remove a reservation's rooms; what runs there counts against the nodes from now on."""
+        """Remove a reservation's room; what runs there counts against the node from now on."""
         assert isinstance(event, ReservationRemoved)
         state = self._state
-        for room in list(state.ledger.rooms(event.name)) if event.name else []:
-            general = state.ledger.room(room.node_id)
-            if general is None:
-                raise Conflict(f"reservation {event.name!r} lies on no known node", reservation=event.name)
-            for hold in state.ledger.remove_room(room):
-                state.tasks[hold.holder].hold = state.ledger.take(hold.holder, general, hold.shape, hold.devices)
+        room = state.ledger.room(event.node_id, event.name) if event.name else None
+        if room is None:
+            return
+        general = state.ledger.room(room.node_id)
+        if general is None:
+            raise Conflict(f"reservation {event.name!r} lies on no known node", reservation=event.name)
+        for hold in state.ledger.remove_room(room):
+            state.tasks[hold.holder].hold = state.ledger.take(hold.holder, general, hold.shape, hold.devices)
         state.shares.resize(state.ledger.total)
 
     def _forget_earmark(self, room: Room) -> None:

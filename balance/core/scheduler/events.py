@@ -175,12 +175,13 @@ class ReservationAdded(Event):
 
 @dataclass(frozen=True, slots=True)
 class ReservationRemoved(Event):
-    """A reservation is gone.
+    """A reservation is gone from a node.
 
     What runs in it runs on, and counts against the node's general capacity from now on.
     """
 
     name: str
+    node_id: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 from balance.core.scheduler.allocation import Allocation, PlaceFact, Repair
 
@@ -10,17 +10,13 @@ PENDING_MAX_S = 60.0
 """After this a pending allocation counts as forgotten by whoever was to create its place."""
 
 
-def compare(
-    allocations: Iterable[Allocation], kept: Collection[str], facts: Iterable[PlaceFact], now: float
-) -> list[Repair]:
+def compare(allocations: Iterable[Allocation], facts: Iterable[PlaceFact], now: float) -> list[Repair]:
     """Return what is to be done, ordered by place.
 
     Parameters
     ----------
     allocations : iterable of Allocation
         What the ledger says.
-    kept : collection of str
-        Places that stay although no allocation names them (the old ones of resizes under way).
     facts : iterable of PlaceFact
         The places that exist.
     now : float
@@ -28,7 +24,7 @@ def compare(
 
     Examples
     --------
-    >>> compare([], (), [PlaceFact("model-a.1", "n1", created=True)], now=0.0)
+    >>> compare([], [PlaceFact("model-a.1", "n1", created=True)], now=0.0)
     [Repair(action='remove', place='model-a.1', allocation_id='model-a', reason='no allocation ...', ...)]
     """
     there = {fact.place: fact for fact in facts}
@@ -37,7 +33,7 @@ def compare(
     repairs = [
         Repair("remove", place, place.rpartition(".")[0], "no allocation stands behind it")
         for place, fact in there.items()
-        if fact.created and place not in wanted and place not in kept
+        if fact.created and place not in wanted
     ]
     for place, allocation in wanted.items():
         repair = _repair(allocation, there.get(place), now)

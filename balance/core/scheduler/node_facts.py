@@ -46,6 +46,8 @@ class NodeFacts:
         Size of its object store; 0 without one.
     used : NodeUse
         What was measured.
+    head : bool
+        Whether it is the cluster's head, which stays as long as the cluster.
     """
 
     node_id: str
@@ -53,6 +55,7 @@ class NodeFacts:
     devices: Devices | None = None
     object_store_bytes: int = 0
     used: NodeUse = field(default_factory=NodeUse)
+    head: bool = False
 
 
 class Probe(Protocol):

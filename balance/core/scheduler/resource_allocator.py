@@ -26,11 +26,12 @@ from balance.core.scheduler.allocation_book import AllocationBook
 from balance.core.scheduler.joint import place_most
 from balance.core.scheduler.node_facts import Probe
 from balance.core.scheduler.placement import Score, strand_score
+from balance.core.scheduler.reservation import reservation_dict
 from balance.core.scheduler.shape import Shape
 from balance.core.scheduler.system_resources import system_resources
 from balance.defaults import default
 from balance.errors import ClusterError, Conflict
-from balance.types import NOTHING, Resources, check_id
+from balance.types import Resources, check_id
 
 
 class ResourceAllocator(AllocationBook):
@@ -168,7 +169,7 @@ class ResourceAllocator(AllocationBook):
         # Those that are left out come last: only then is it clear what they lack.
         for index in sorted(range(len(shapes)), key=lambda index: joint.spots[index] is None):
             shape, spot = shapes[index], joint.spots[index]
-            denied = self._over_quota(holder, shape.demand, NOTHING)
+            denied = self._over_quota(holder, shape.demand)
             if denied is None and spot is not None:
                 made[index] = self._allocate(names[index], holder, kind, shape, *spot)
             else:
@@ -223,13 +224,41 @@ class ResourceAllocator(AllocationBook):
         self._removed(released)
         return {"status": "released", "allocation_id": allocation_id}
 
-    def resize(self, allocation_id: str, demand: Resources) -> Allocation | Denied:
-        """Change how much an allocation is, on the node where it is; when denied, it stays as it was."""
-        before = self._known(allocation_id)
-        made = self._created(self.decide_resize(allocation_id, demand))
-        if isinstance(made, Allocation) and made.generation != before.generation:
-            self._removed(before)
-        return made
+    def reserve(self, name: str, demand: Resources, replicas: int) -> Dict[str, Any]:
+        """Let a reservation hold so many replicas of `demand` (`decide_reservation`), and create and remove the places.
+
+        Returns
+        -------
+        dict
+            `reservation_dict`; where there are fewer than asked for `Denied.to_dict` instead, with ``replicas`` (how
+            many there are) and ``held``: the `reservation_dict` of those, None of none.
+
+        Examples
+        --------
+        >>> from balance.core.scheduler.node_facts import NodeFacts
+        >>> class Lab:
+        ...     def nodes(self):
+        ...         return [NodeFacts(name, Resources.capacity(cpu=2)) for name in ("a", "b")]
+        >>> allocator = ResourceAllocator(probe=Lab())
+        >>> allocator.reserve("whisper", Resources.demand(cpu=1), 3)["nodes"]
+        {'a': 2, 'b': 1}
+        >>> refused = allocator.reserve("whisper", Resources.demand(cpu=1), 5)
+        >>> refused["status"], refused["replicas"], refused["held"]["nodes"]
+        ('denied', 4, {'a': 2, 'b': 2})
+        """
+        change = self.decide_reservation(name, demand, replicas)
+        for each in change.given_back:
+            self._removed(each)
+        made = [self._created(each) for each in self.reservation(name)]
+        refused = [each for each in made if isinstance(each, Denied)]
+        return self.reservation_answer(name, demand, next(iter(refused), change.denied))
+
+    def reservation_answer(self, name: str, demand: Resources, denied: Denied | None) -> Dict[str, Any]:
+        """Return what `reserve` returns about a reservation as it is now."""
+        held = reservation_dict(name, demand, self.reservation(name))
+        if denied is None:
+            return held
+        return {**denied.to_dict(), "replicas": held["replicas"], "held": held if held["replicas"] else None}
 
     def _created(self, decided: Allocation | Denied) -> Allocation | Denied:
         if isinstance(decided, Denied) or decided.state != "pending":

@@ -100,6 +100,18 @@ def test_an_update_changes_what_is_asked_for_next(models: ModelCoordinator, allo
     assert allocator.list_allocations()[0].demand == Resources.demand(cpu=2, gpu=0.5)
 
 
+def test_what_is_held_in_spite_of_a_refusal_is_kept(models: ModelCoordinator) -> None:
+    """Of a reservation that there was room for in part, that part is held; of one without room, nothing is."""
+    models.register_model("m", 1, 0)
+    part = {"status": "allocated", "replicas": 2}
+    models.granted("m", {"status": "denied", "reason": "full", "replicas": 2, "held": part})
+    status = models.get_model_status("m")
+    assert (status["state"], status["allocation"], status["denied"]["reason"]) == ("allocated", part, "full")
+    models.granted("m", {"status": "denied", "reason": "full", "replicas": 0, "held": None})
+    status = models.get_model_status("m")
+    assert (status["state"], status["allocation"]) == ("denied", None)
+
+
 def test_unknown_models_are_named_with_their_nearest(models: ModelCoordinator) -> None:
     """Every call on a model that nobody registered raises `UnknownId` with a suggestion."""
     models.register_model("whisper", 1, 0)

@@ -225,7 +225,12 @@ def test_nodes_are_asked_for_and_follow_the_need_down(seen, model, do):
     snapshot = seen(model(rate=40.0), cpu=4, autoscaling=True)
     made = decide(snapshot)
     (asked,) = of_kind(made, RequestNodes)
-    assert asked.bundles == ((Resources.demand(cpu=1), made.decisions[0].outlook.wanted),)
+    wanted = made.decisions[0].outlook.wanted
+    [(demand, count)] = asked.bundles
+    assert demand == Resources.demand(cpu=1)
+    enough = decide(replace(snapshot, total=demand.scaled(count), free=demand.scaled(count)))
+    assert enough.decisions[0].granted == wanted > decide(snapshot).decisions[0].granted
+    assert decide(replace(snapshot, total=demand.scaled(count - 1))).decisions[0].granted < wanted, "no more than that"
     after = do(made, snapshot)
     assert of_kind(decide(after), RequestNodes) == []
     gone = replace(after, models=(replace(after.models[0], arrivals=(0.0,) * 60),))

@@ -379,9 +379,25 @@ def test_a_reservation_that_goes_leaves_its_tasks_running():
     play = Play(("n1", room(cpu=1)))
     play.tell(ReservationAdded("r", "n1", room(cpu=1)))
     play.submit("mine", reservation="r")
-    assert play.tell(ReservationRemoved("r")) == []
+    assert play.tell(ReservationRemoved("r", "n1")) == []
     assert play.submit("next") == []
     assert play.tell(CapacityChanged("n1", room(cpu=2))) == ["start next on n1"]
+
+
+def test_a_reservation_spans_nodes_and_shrinks_one_by_one():
+    """Its tasks start wherever it has room; what goes from one node stays on the others."""
+    play = Play(("n1", room(cpu=1)), ("n2", room(cpu=1)))
+    for node_id in ("n1", "n2"):
+        play.tell(ReservationAdded("r", node_id, room(cpu=1)))
+    for name in "ab":
+        play.submit(name, need(cpu=1), reservation="r")
+    assert {start.reservation for start in play.starts.values()} == {"r"}
+    assert {start.node_id for start in play.starts.values()} == {"n1", "n2"}
+    play.tell(ReservationRemoved("r", "n1"))
+    for name in ("a", "b"):
+        play.finish(name)
+    assert play.submit("c", reservation="r") == ["start c on n2 in r"]
+    assert play.tell(ReservationRemoved("r", "n1")) == []
 
 
 def test_capacity_that_is_taken_back_stops_new_starts_only():

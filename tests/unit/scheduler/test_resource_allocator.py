@@ -202,18 +202,6 @@ def test_an_allocation_may_name_its_devices(allocator):
         allocator.decide_allocation(demand, holder="s", node_id="n1", devices=((0, 500), (1, 500)))
 
 
-def test_resizing_makes_a_new_place_and_then_removes_the_old(allocator, places):
-    """Placement groups can't change size; a denied resize leaves everything as it was."""
-    lease = allocator.allocate(Resources.demand(cpu=2), holder="scheduler", node_id="n1", kind="lease")
-    grown = allocator.resize(lease.allocation_id, Resources.demand(cpu=4))
-    assert (grown.state, grown.generation, grown.demand.cpu) == ("confirmed", 2, 4.0)
-    assert [fact.place for fact in places.facts()] == [grown.place]
-    denied = allocator.resize(lease.allocation_id, Resources.demand(cpu=5))
-    assert isinstance(denied, Denied)
-    assert allocator.get_allocation(lease.allocation_id) == grown
-    assert allocator.resize(lease.allocation_id, Resources.demand(cpu=4)) == grown
-
-
 def test_a_quota_limits_what_one_holder_has(allocator):
     """In all; other holders are not concerned."""
     allocator.set_quota("greedy", Resources.capacity(cpu=3, memory=GIB))
