@@ -393,11 +393,11 @@ def test_a_reservation_spans_nodes_and_shrinks_one_by_one():
         play.submit(name, need(cpu=1), reservation="r")
     assert {start.reservation for start in play.starts.values()} == {"r"}
     assert {start.node_id for start in play.starts.values()} == {"n1", "n2"}
-    play.tell(ReservationRemoved("r", "n1"))
-    for name in ("a", "b"):
+    for name in "ab":
         play.finish(name)
-    assert play.submit("c", reservation="r") == ["start c on n2 in r"]
-    assert play.tell(ReservationRemoved("r", "n1")) == []
+    for _ in range(2):
+        play.tell(ReservationRemoved("r", "n2"))
+    assert play.submit("c", reservation="r") == ["start c on n1 in r"]
 
 
 def test_capacity_that_is_taken_back_stops_new_starts_only():
