@@ -37,6 +37,11 @@ class Margin(Record):
     >>> margin = Margin().after([0.5] * 99 + [4.0], coverage=0.95, kept=200)
     >>> margin.reach, round(Margin().at(0.9), 3)
     (0.5, 1.282)
+
+    No news before the first score changes nothing:
+
+    >>> round(Margin().after([], coverage=0.9, kept=200).at(0.9), 3)
+    1.282
     """
 
     scores: Tuple[float, ...] = ()
@@ -53,7 +58,7 @@ class Margin(Record):
         known = (*self.scores, *scores)[-kept:]
         usual = NormalDist().inv_cdf(coverage)
         if len(known) < _FEWEST:  # the normal quantile, unless something larger was seen
-            reach = max(usual, *known)
+            reach = max([usual, *known])
         else:
             rank = math.ceil((len(known) + 1) * coverage)
             ranked = sorted(known)
