@@ -1,12 +1,70 @@
-"""What the allocator says of a node, as events of the scheduler's engine."""
+"""What the allocator says of a node, and that as events of the scheduler's engine."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from balance.core.scheduler.allocation import Allocation
 from balance.core.scheduler.events import CapacityChanged, Event, NodeJoined, ReservationAdded, ReservationRemoved
-from balance.types import Resources
+from balance.core.scheduler.node_facts import NodeFacts
+from balance.types import NOTHING, Resources
+
+
+def node_view(room: NodeFacts, here: Sequence[Allocation]) -> dict[str, Any]:
+    """Return what the scheduler is told of a node.
+
+    Parameters
+    ----------
+    room : NodeFacts
+        What is not allocated there.
+    here : sequence of Allocation
+        What is allocated there.
+
+    Returns
+    -------
+    dict
+        ``node_id``, ``total``, ``capacity`` and ``devices`` (what is not allocated to anybody else), ``reservations``.
+    """
+    capacity, devices = room.capacity, dict(room.devices or ())
+    for lease in here:
+        if lease.kind == "lease":
+            capacity += lease.demand
+            for index, amount in lease.devices:
+                devices[index] = devices.get(index, 0) + amount
+    total = capacity
+    for each in here:
+        total += each.demand if each.kind != "lease" else NOTHING
+    return {
+        "node_id": room.node_id,
+        "total": total.to_dict(),
+        "capacity": capacity.to_dict(),
+        "devices": sorted(devices.items()),
+        "reservations": _reserved(here),
+    }
+
+
+def _reserved(here: Sequence[Allocation]) -> list[dict[str, Any]]:
+    """Return what each holder has reserved on a node, its replicas taken together.
+
+    Examples
+    --------
+    >>> one = Resources.demand(cpu=1, gpu=0.4)
+    >>> part = Allocation("m-1", "m", "reservation", one, "n1", ((0, 400),), "confirmed", 1, 0.0)
+    >>> _reserved([part, part])
+    [{'name': 'm', 'capacity': {'cpu': 2.0, 'memory': 0, 'gpu': 0.8}, 'devices': [(0, 800)]}]
+    """
+    capacities: dict[str, Resources] = {}
+    devices: dict[str, Counter[int]] = {}
+    for each in here:
+        if each.kind == "reservation" and each.state == "confirmed":
+            capacities[each.holder] = capacities.get(each.holder, NOTHING) + each.demand
+            devices.setdefault(each.holder, Counter()).update(dict(each.devices))
+    return [
+        {"name": name, "capacity": amount.to_dict(), "devices": sorted(devices[name].items())}
+        for name, amount in sorted(capacities.items())
+    ]
 
 
 def node_events(node: Mapping[str, Any], before: Mapping[str, Any] | None) -> list[Event]:

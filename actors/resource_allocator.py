@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
@@ -14,6 +13,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors import NAMESPACE
 from actors.base import Shell, peer
+from actors.node_view import node_view
 from balance.adapters.host import HostProbe
 from balance.adapters.ray_places import RayPlaces, RayProbe
 from balance.core.scheduler import ResourceAllocator
@@ -21,7 +21,7 @@ from balance.core.scheduler.allocation import Allocation, Denied, Repair
 from balance.core.scheduler.node_facts import NodeUse
 from balance.errors import ClusterError, UnknownId
 from balance.storage import StoreJournal
-from balance.types import NOTHING, Resources
+from balance.types import Resources
 
 SCHEDULER = "scheduler"
 JANITOR_S = 5.0
@@ -54,28 +54,6 @@ def _asked(demand: Mapping[str, Any]) -> Resources:
     500
     """
     return Resources.demand(demand.get("cpu", 0), demand.get("memory", 0), demand.get("gpu", 0), demand.get("custom"))
-
-
-def _reserved(here: Sequence[Allocation]) -> list[dict[str, Any]]:
-    """Return what each holder has reserved on a node, its replicas taken together.
-
-    Examples
-    --------
-    >>> one = Resources.demand(cpu=1, gpu=0.4)
-    >>> part = Allocation("m-1", "m", "reservation", one, "n1", ((0, 400),), "confirmed", 1, 0.0)
-    >>> _reserved([part, part])
-    [{'name': 'm', 'capacity': {'cpu': 2.0, 'memory': 0, 'gpu': 0.8}, 'devices': [(0, 800)]}]
-    """
-    capacities: dict[str, Resources] = {}
-    devices: dict[str, Counter[int]] = {}
-    for each in here:
-        if each.kind == "reservation" and each.state == "confirmed":
-            capacities[each.holder] = capacities.get(each.holder, NOTHING) + each.demand
-            devices.setdefault(each.holder, Counter()).update(dict(each.devices))
-    return [
-        {"name": name, "capacity": amount.to_dict(), "devices": sorted(devices[name].items())}
-        for name, amount in sorted(capacities.items())
-    ]
 
 
 class _NodeProbe:
@@ -319,27 +297,8 @@ class ResourceAllocatorActor(Shell):
     def _view(self) -> dict[str, Any]:
         self._version += 1
         found = self.allocator.list_allocations()
-        nodes = []
-        for room in self.allocator.free_rooms():
-            here = [each for each in found if each.node_id == room.node_id]
-            capacity, devices = room.capacity, dict(room.devices or ())
-            for lease in here:
-                if lease.kind == "lease":
-                    capacity += lease.demand
-                    for index, amount in lease.devices:
-                        devices[index] = devices.get(index, 0) + amount
-            total = capacity
-            for each in here:
-                total += each.demand if each.kind != "lease" else NOTHING
-            nodes.append(
-                {
-                    "node_id": room.node_id,
-                    "total": total.to_dict(),
-                    "capacity": capacity.to_dict(),
-                    "devices": sorted(devices.items()),
-                    "reservations": _reserved(here),
-                }
-            )
+        rooms = self.allocator.free_rooms()
+        nodes = [node_view(room, [each for each in found if each.node_id == room.node_id]) for room in rooms]
         return {"version": self._version, "nodes": nodes}
 
     def _tell_scheduler(self) -> None:
