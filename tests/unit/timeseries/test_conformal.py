@@ -22,11 +22,21 @@ def test_a_one_sided_past_does_not_push_the_band_off_the_forecast(shift: float) 
 
 def test_steps_with_larger_errors_get_a_wider_band_that_goes_on_growing() -> None:
     """Errors that grow with the distance widen the band, also beyond the steps that were tried."""
-    growth = np.sqrt(np.arange(1, 13))
-    errors = np.random.default_rng(1).normal(0, 1, (6, 12)) * growth
+    errors = np.sqrt(np.arange(1, 13)) * np.array([1.0, -1.0, 1.0, -1.0])[:, None]
     upper = error_quantiles(errors, 48, LEVELS)[0.9]
     assert (np.diff(upper) >= 0).all()
-    assert upper[47] == pytest.approx(2 * upper[11], rel=0.01)
+    assert upper[47] == pytest.approx(2 * upper[11])
+
+
+def test_a_quiet_hour_after_a_busy_one_has_a_narrower_band() -> None:
+    """It narrows by no more than half, however quiet the hour was, and beyond what was tried the widest goes on."""
+    sizes = np.repeat([4.0, 1.0, 0.0], 12)
+    upper = error_quantiles(np.stack([sizes, -sizes]), 72, LEVELS)[0.9]
+    busy, quiet, silent = upper[5], upper[18], upper[30]
+    assert quiet / busy == pytest.approx((1 + 4) / 8)
+    assert silent / busy == pytest.approx(1 / 2)
+    assert upper[36] >= busy
+    assert upper[71] == pytest.approx(busy * np.sqrt(2))
 
 
 def test_few_origins_widen_the_band() -> None:
