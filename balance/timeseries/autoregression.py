@@ -273,7 +273,6 @@ def _method(name: str, kind: Autoregression) -> Method:
 
 
 AUTOREGRESSION = _method("autoregression", Autoregression(0.9))
-STEADY_AUTOREGRESSION = _method("steady_autoregression", Autoregression(0.97))
 LEVEL_AUTOREGRESSION = _method("level_autoregression", Autoregression(0.95, windows=True))
 COARSE_AUTOREGRESSION = _method("coarse_autoregression", Autoregression(0.9, merge=2))
 COARSER_AUTOREGRESSION = _method("coarser_autoregression", Autoregression(0.9, merge=3))

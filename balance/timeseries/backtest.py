@@ -22,7 +22,7 @@ ORIGINS, HEAVY_ORIGINS = 24, 2
 #: Methods whose error is above this multiple of the best one's do not take part.
 CUT = 2.0
 #: The power of the error by which methods are weighed.
-SHARPNESS = 4
+SHARPNESS = 2
 #: The reason of a method whose turn did not come.
 NO_TIME = "no time left"
 
@@ -196,7 +196,7 @@ class _Attempt:
 
 
 def weigh(trials: Trials, scale: Scale) -> dict[str, float]:
-    """Return each method's weight, heaviest first, summing to 1: the inverse fourth power of its error.
+    """Return each method's weight, heaviest first, summing to 1: the inverse square of its error.
 
     Errors are counted on the plain scale, where being wrong costs, and over all origins at which a method
     was tried, against the median method at the same ones: so methods that were tried at fewer compare

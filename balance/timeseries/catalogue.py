@@ -8,7 +8,6 @@ from balance.timeseries.autoregression import (
     COARSER_AUTOREGRESSION,
     LEVEL_AUTOREGRESSION,
     SEASONAL_DIFFERENCE,
-    STEADY_AUTOREGRESSION,
 )
 from balance.timeseries.direct import DIRECT_REGRESSION
 from balance.timeseries.methods import DRIFT, LEVEL, MEAN, NAIVE
@@ -35,7 +34,6 @@ from balance.timeseries.statistical import (
 
 LIGHT_METHODS = (
     AUTOREGRESSION,
-    STEADY_AUTOREGRESSION,
     LEVEL_AUTOREGRESSION,
     COARSE_AUTOREGRESSION,
     COARSER_AUTOREGRESSION,
