@@ -70,25 +70,16 @@ def check_number(
     >>> check_number("delay", 2, minimum=0)
     2.0
     """
-    bounds = []
-    if minimum is not None:
-        bounds.append(f"at least {minimum:g}")
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if math.isfinite(number) and (minimum is None or number >= minimum) and (maximum is None or number <= maximum):
+        return number
+    bounds = [f"at least {minimum:g}"] if minimum is not None else []
     if maximum is not None:
         bounds.append(f"at most {maximum:g}")
-    expected = " ".join(["a finite", what, " and ".join(bounds)]).strip()
-    if isinstance(value, bool):
-        raise InvalidValue(name, value, expected)
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        raise InvalidValue(name, value, expected) from None
-    if (
-        not math.isfinite(number)
-        or (minimum is not None and number < minimum)
-        or (maximum is not None and number > maximum)
-    ):
-        raise InvalidValue(name, value, expected)
-    return number
+    raise InvalidValue(name, value, " ".join(["a finite", what, " and ".join(bounds)]).strip())
 
 
 def check_int(name: str, value: object, *, minimum: int | None = None) -> int:

@@ -82,6 +82,9 @@ def replicas_for(
     if load >= limit * max_utilisation:
         return limit
     servers = max(1, math.ceil(load / max_utilisation - 1e-9))
+    # Even if everybody had to wait: most of the time this says enough, and Erlang's recursion is not needed.
+    if servers > load and math.exp(-(servers - load) * wait_s / mean_s) <= 1.0 - on_time:
+        return min(limit, servers)
     blocking = _blocking(servers, load)
     while servers < limit and _delayed(servers, load, blocking, mean_s, wait_s) > 1.0 - on_time:
         servers += 1

@@ -14,7 +14,7 @@ from balance.planning.scaling.policy import ScalingPolicy
 from balance.planning.scaling.rates import Rates
 from balance.planning.scaling.regression import Regression
 from balance.planning.scaling.scaler import scale
-from balance.planning.scaling.state import Need, ScalerState
+from balance.planning.scaling.state import Need, Reach, ScalerState
 
 __all__ = [
     "Expectations",
@@ -25,6 +25,7 @@ __all__ = [
     "Need",
     "Observation",
     "Rates",
+    "Reach",
     "Regression",
     "ScalerState",
     "ScalingDecision",

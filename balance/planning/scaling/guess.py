@@ -86,7 +86,8 @@ class Expectations(Record):
     overs : float
         Mean error upwards, in levels: the scale never falls far below it.
     led, naive : Margin
-        The reach of the forecast and of the reactive rule.
+        How far the truth lay above the forecast and above the reactive rule.  The reach that a policy takes from
+        them is not kept here: what is expected is the same for every coverage.
     pending : tuple of Guess
         Guesses that nobody has judged yet.
     """
@@ -168,8 +169,8 @@ class Expectations(Record):
             self.centre.after(moves * root, moved * root[:, 0], CENTRE_PRIOR, CENTRE_RIDGE, keep),
             self.scale.after(rises, over, SCALE_PRIOR, SCALE_RIDGE, keep),
             self.overs + (1.0 - keep) * (float(over.mean()) - self.overs),
-            self.led.after([(truth - g.centre) / g.scale for g, truth in few], policy.coverage, _SCORES),
-            self.naive.after([(truth - g.level) / g.naive_scale for g, truth in few], policy.coverage, _SCORES),
+            self.led.after([(truth - g.centre) / g.scale for g, truth in few], _SCORES),
+            self.naive.after([(truth - g.level) / g.naive_scale for g, truth in few], _SCORES),
             pending,
         )
 

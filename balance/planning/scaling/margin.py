@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Optional, Tuple
+from typing import Tuple
 
 from balance.planning.record import Record
 
@@ -27,46 +27,22 @@ class Margin(Record):
     ----------
     scores : tuple of float
         The last scores, oldest first.
-    reach : float, optional
-        Scales from centre to bound; None before any score.
-    judged, covered : int
-        Guesses that were judged, and how many of their bounds held.
 
     Examples
     --------
-    >>> margin = Margin().after([0.5] * 99 + [4.0], coverage=0.95, kept=200)
-    >>> margin.reach, round(Margin().at(0.9), 3)
+    >>> Margin().after([0.5] * 99 + [4.0], kept=200).reach(0.95), round(Margin().reach(0.9), 3)
     (0.5, 1.282)
-
-    No news before the first score changes nothing:
-
-    >>> round(Margin().after([], coverage=0.9, kept=200).at(0.9), 3)
-    1.282
     """
 
     scores: Tuple[float, ...] = ()
-    reach: Optional[float] = None
-    judged: int = 0
-    covered: int = 0
 
-    def at(self, coverage: float) -> float:
-        """Return the reach, the normal quantile before there are scores."""
-        return NormalDist().inv_cdf(coverage) if self.reach is None else self.reach
+    def reach(self, coverage: float) -> float:
+        """Return the scales from centre to bound; the normal quantile, or what was seen above it, at few scores."""
+        if len(self.scores) < _FEWEST:
+            return max([NormalDist().inv_cdf(coverage), *self.scores])
+        rank = math.ceil((len(self.scores) + 1) * coverage)
+        return sorted(self.scores)[min(rank, len(self.scores)) - 1]
 
-    def after(self, scores: list[float], coverage: float, kept: int) -> Margin:
+    def after(self, scores: list[float], kept: int) -> Margin:
         """Return the margin with more scores."""
-        known = (*self.scores, *scores)[-kept:]
-        usual = NormalDist().inv_cdf(coverage)
-        if len(known) < _FEWEST:  # the normal quantile, unless something larger was seen
-            reach = max([usual, *known])
-        else:
-            rank = math.ceil((len(known) + 1) * coverage)
-            ranked = sorted(known)
-            reach = ranked[min(rank, len(ranked)) - 1]
-        before = self.at(coverage)
-        return Margin(
-            known,
-            reach,
-            self.judged + len(scores),
-            self.covered + sum(score <= before for score in scores),
-        )
+        return Margin((*self.scores, *scores)[-kept:])

@@ -30,7 +30,8 @@ class ScalingPolicy(Record):
     season_s : float
         After how long demand looks alike; a day.
     drain_s : float
-        A backlog is to be gone after so long, at least within the objective.
+        A backlog is to be gone after so long at most: sooner where that is cheaper, by the price of a miss and the
+        measured cold start, but no sooner than within the objective.
     settle_s : float
         A need has to stay lower for so long before anything is given back.
     lead : str
@@ -48,8 +49,8 @@ class ScalingPolicy(Record):
     bin_s: float = 15.0
     window_s: float = 60.0
     season_s: float = 86_400.0
-    drain_s: float = 60.0
-    settle_s: float = 60.0
+    drain_s: float = 600.0
+    settle_s: float = 30.0
     lead: str = "auto"
     patience: float = 5.0
     min_replicas: int = 0

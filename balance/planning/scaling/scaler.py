@@ -22,9 +22,11 @@ from balance.planning.scaling.guard import Guard
 from balance.planning.scaling.guess import Expectations, Guess
 from balance.planning.scaling.observation import Observation
 from balance.planning.scaling.policy import ScalingPolicy
-from balance.planning.scaling.state import Need, ScalerState
+from balance.planning.scaling.state import Need, Reach, ScalerState
 from balance.planning.sizing import replicas_for
 
+#: The rise, as a share of the load after it, for which the time to drain what it leaves is chosen.
+_RISE = 0.5
 #: A silence that is longer than so many bins is a new beginning.
 _GAP_BINS = 512
 
@@ -73,7 +75,7 @@ def _counted(seen: Observation, state: ScalerState, policy: ScalingPolicy) -> Sc
     if start is None or seen.at - start > _GAP_BINS * bin_s:
         start = math.ceil(seen.since / bin_s - 1e-6) * bin_s
         start = max(start, math.floor(seen.at / bin_s - _GAP_BINS) * bin_s)
-    expects, guard = state.expects, state.guard
+    expects, guard, reach = state.expects, state.guard, state.reach
     while start + bin_s <= seen.at + 1e-6:
         end = start + bin_s
         known = end - max(start, seen.since)
@@ -81,10 +83,12 @@ def _counted(seen: Observation, state: ScalerState, policy: ScalingPolicy) -> Sc
             rate = seen.arrived(max(start, seen.since), end) / known
         else:  # nobody counted: as before
             rate = expects.rates.recent[-1] if expects.rates.recent else 0.0
-        expects = expects.after(rate, end, seen, policy)
-        guard = _guarded(guard, expects, end, seen, policy)
+        before, expects = expects, expects.after(rate, end, seen, policy)
+        if reach is None or expects.led is not before.led:
+            reach = Reach.of(expects, policy.coverage)
+        guard = _guarded(guard, expects, reach, seen, policy, end=end)
         start = end
-    return replace(state, counted_until=start, expects=expects, guard=guard)
+    return replace(state, counted_until=start, expects=expects, reach=reach, guard=guard)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,8 @@ class _Outlook:
 def _needs(line: _Line, outlook: _Outlook, seen: Observation, policy: ScalingPolicy) -> tuple[int, int, float]:
     """Return the need ahead, the floor, and the backlog expected at the horizon, for one line."""
     assert seen.service_s is not None, "nothing can be sized before it is measured"
-    floor = _fewest(outlook.recent, line.queued, seen, policy)
+    drain_s = _drain_s(seen, policy)
+    floor = _fewest(outlook.recent, line.queued / drain_s, seen, policy)
     waiting = queue_ahead(
         line.fleet,
         line.queued,
@@ -117,16 +122,16 @@ def _needs(line: _Line, outlook: _Outlook, seen: Observation, policy: ScalingPol
         horizon_s=seen.cold_start_s,
         service_s=seen.service_s,
     )
-    return max(floor, _fewest(outlook.bound, waiting, seen, policy)), floor, waiting
+    return max(floor, _fewest(outlook.bound, waiting / drain_s, seen, policy)), floor, waiting
 
 
-def _fewest(rate: float, queued: float, seen: Observation, policy: ScalingPolicy) -> int:
-    """Return the fewest replicas that carry a rate and drain a queue."""
+def _fewest(rate: float, drained: float, seen: Observation, policy: ScalingPolicy) -> int:
+    """Return the fewest replicas that carry a rate and drain a queue at a rate."""
     service_s = seen.service_s or 0.0
     wait_s = max(0.0, seen.objective_s - service_s * seen.batch_size)
     absorbed = 1.0 + 0.5 * wait_s / max(policy.window_s, seen.cold_start_s)
     return replicas_for(
-        rate / absorbed + queued / _drain_s(seen, policy),
+        rate / absorbed + drained,
         service_s,
         wait_s,
         p90_s=seen.service_p90_s,
@@ -137,12 +142,23 @@ def _fewest(rate: float, queued: float, seen: Observation, policy: ScalingPolicy
 
 
 def _drain_s(seen: Observation, policy: ScalingPolicy) -> float:
-    """Return how fast a queue has to go: within the objective, or as fast as replicas can come."""
-    return max(seen.objective_s, min(policy.drain_s, seen.cold_start_s))
+    """Return how fast a queue has to go, by what its misses cost against what it costs to start replicas for it.
+
+    Who drains Q replica-seconds of work in T pays Q/T more replicas for a cold start C each, and the whole load L that
+    comes meanwhile is late: C·Q/T + price·L·T is least at T = √(C·Q/(price·L)).  A load that rose by a share of what
+    it is, unforeseen, has left Q = share·L·C when the first replica for it answers, hence T = C·√(share/price).
+    A start that is shorter than two bins bounds it from below, else two bins do: sooner nobody sees that it is gone.
+    What waits no longer than the objective harms nobody.
+    """
+    least_dear_s = seen.cold_start_s * math.sqrt(_RISE / policy.price)
+    seen_s = min(2.0 * policy.bin_s, seen.cold_start_s)
+    return max(seen.objective_s, min(policy.drain_s, max(seen_s, least_dear_s)))
 
 
-def _guarded(guard: Guard, expects: Expectations, end: float, seen: Observation, policy: ScalingPolicy) -> Guard:
-    """Return the guard after a bin, each of its fleets told what it would have been told."""
+def _guarded(
+    guard: Guard, expects: Expectations, reach: Reach, seen: Observation, policy: ScalingPolicy, *, end: float
+) -> Guard:
+    """Return the guard after a bin that ended at `end`, each of its fleets told what it would have been told."""
     if seen.service_s is None or seen.service_s <= 0:
         return guard
     arrived, guess = expects.rates.recent[-1] * policy.bin_s, expects.pending[-1]
@@ -150,7 +166,7 @@ def _guarded(guard: Guard, expects: Expectations, end: float, seen: Observation,
         shadow.after(arrived, end, policy.bin_s, seen.service_s, seen.objective_s)
         for shadow in (guard.forecast, guard.reactive)
     ]
-    outlooks = _outlooks(guess, expects, guess.level, policy)
+    outlooks = _outlooks(guess, reach, guess.level)
     told = []
     for shadow, outlook in zip(lived, outlooks, strict=True):
         wanted = _needs(_Line(shadow.fleet, shadow.queued, end), outlook, seen, policy)[0]
@@ -161,10 +177,10 @@ def _guarded(guard: Guard, expects: Expectations, end: float, seen: Observation,
     )
 
 
-def _outlooks(guess: Guess, expects: Expectations, recent: float, policy: ScalingPolicy) -> tuple[_Outlook, _Outlook]:
+def _outlooks(guess: Guess, reach: Reach, recent: float) -> tuple[_Outlook, _Outlook]:
     """Return what the forecast and what the reactive rule has capacity made for."""
-    led = guess.centre + expects.led.at(policy.coverage) * guess.scale
-    naive = guess.level + expects.naive.at(policy.coverage) * guess.naive_scale
+    led = guess.centre + reach.led * guess.scale
+    naive = guess.level + reach.naive * guess.naive_scale
     return _Outlook(recent, guess.centre, max(0.0, led)), _Outlook(recent, guess.level, max(0.0, naive))
 
 
@@ -180,7 +196,8 @@ def _decide(seen: Observation, state: ScalerState, fleet: Fleet, policy: Scaling
     recent = seen.recent_per_s(policy.window_s)
     informed = bool(expects.centre.squares) or guess.moves[-1] != 0.0
     leads = informed and (state.guard.mode if policy.lead == "auto" else policy.lead) == "forecast"
-    outlook = _outlooks(guess, expects, recent, policy)[0 if leads else 1]
+    reach = state.reach if state.reach is not None else Reach.of(expects, policy.coverage)
+    outlook = _outlooks(guess, reach, recent)[0 if leads else 1]
     source = "forecast" if leads else "reactive"
     waiting = seen.queued
     if seen.service_s is None:

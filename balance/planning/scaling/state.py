@@ -20,6 +20,19 @@ class Need(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class Reach(Record):
+    """How many scales above its centre the bound lies: of the forecast, and of the reactive rule."""
+
+    led: float
+    naive: float
+
+    @classmethod
+    def of(cls, expects: Expectations, coverage: float) -> Reach:
+        """Return what the scores say for a coverage."""
+        return cls(expects.led.reach(coverage), expects.naive.reach(coverage))
+
+
+@dataclass(frozen=True, slots=True)
 class ScalerState(Record):
     """Everything that `scale` remembers about one model.
 
@@ -29,6 +42,8 @@ class ScalerState(Record):
         Where the next bin begins; None before the first.
     expects : Expectations
         What is expected, and how right that was.
+    reach : Reach, optional
+        What the scores of that say for the policy's coverage; None before the first bin.
     guard : Guard
         Whether the forecast pays.
     fleet : Fleet
@@ -44,6 +59,7 @@ class ScalerState(Record):
 
     counted_until: Optional[float] = None
     expects: Expectations = field(default_factory=Expectations)
+    reach: Optional[Reach] = None
     guard: Guard = field(default_factory=Guard)
     fleet: Fleet = field(default_factory=Fleet)
     needs: Tuple[Need, ...] = ()

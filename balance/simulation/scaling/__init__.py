@@ -3,7 +3,7 @@
 from balance.simulation.scaling.demand import Demand
 from balance.simulation.scaling.outcome import ScalingOutcome
 from balance.simulation.scaling.policies import Balanced, Oracle, Scaling, TargetUtilisation
-from balance.simulation.scaling.scene import Scene, simulate
+from balance.simulation.scaling.scene import Scene, simulate, simulate_all
 
 __all__ = [
     "Balanced",
@@ -14,4 +14,5 @@ __all__ = [
     "Scene",
     "TargetUtilisation",
     "simulate",
+    "simulate_all",
 ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
@@ -91,7 +91,30 @@ def simulate(
     >>> made.missed, made.cost, made.peak
     (0.0, 1.3, 13)
     """
-    return _World(scene).run(policy, on_step)
+    world = _World(scene)
+    for index in world.steps(policy):
+        if on_step is not None:
+            on_step(index, world.fleet.ready, world.crowd.waiting)
+    return world.outcome()
+
+
+def simulate_all(scene: Scene, policies: Sequence[Scaling]) -> list[ScalingOutcome]:
+    """Run policies through a scene beside one another, step by step, each in a world of its own.
+
+    Every outcome is what `simulate` returns for that policy alone.  Policies that look ahead in the same way can share
+    what they foresee, since all are at the same step.
+
+    Examples
+    --------
+    >>> from balance.simulation.scaling import TargetUtilisation
+    >>> steady = Scene(Demand((100.0,) * 240), cold_start_s=60.0, warm_up_s=900.0)
+    >>> [made.peak for made in simulate_all(steady, [TargetUtilisation(0.8), TargetUtilisation(0.5)])]
+    [13, 20]
+    """
+    worlds = [_World(scene) for _ in policies]
+    for _ in zip(*(world.steps(policy) for world, policy in zip(worlds, policies, strict=True)), strict=True):
+        pass
+    return [world.outcome() for world in worlds]
 
 
 class _World:
@@ -108,8 +131,8 @@ class _World:
         self.missed = self.requests = self.paid = 0.0
         self.peak = self.changes = 0
 
-    def run(self, policy: Scaling, on_step: Optional[Callable[[int, int, float], None]]) -> ScalingOutcome:
-        """Live through every step."""
+    def steps(self, policy: Scaling) -> Iterator[int]:
+        """Live through every step; yield its index after each."""
         step_s = self.scene.demand.step_s
         came = 0.0
         for index, rate in enumerate(self.scene.demand.rates):
@@ -117,10 +140,11 @@ class _World:
             self.fleet = self.fleet.at(now)
             if index:
                 self._obey(policy.wants(self._seen(now, came)), now)
-            counted = now >= self.scene.warm_up_s
-            came = self._step(rate, counted)
-            if on_step is not None:
-                on_step(index, self.fleet.ready, self.crowd.waiting)
+            came = self._step(rate, now >= self.scene.warm_up_s)
+            yield index
+
+    def outcome(self) -> ScalingOutcome:
+        """Return the figures of what was lived through."""
         return ScalingOutcome(
             self.requests,
             self.missed,

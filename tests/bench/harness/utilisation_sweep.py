@@ -26,7 +26,7 @@ class Setting:
 
 
 #: What is swept.
-TARGETS = tuple(float(value) for value in np.r_[np.arange(0.3, 0.6, 0.05), np.arange(0.6, 1.0001, 0.025)])
+TARGETS = tuple(float(value) for value in np.r_[np.arange(0.3, 0.6, 0.05), np.arange(0.6, 1.1001, 0.025)])
 SETTINGS = tuple(Setting(*each) for each in product(TARGETS, (0.0, 60.0), (0.0, 300.0, 1200.0), (0.0, 120.0)))
 
 
