@@ -22,7 +22,7 @@ from balance.planning import (
     plan,
     suppose,
 )
-from balance.planning.scaling import Margin
+from balance.planning.scaling import Margin, Reach
 from balance.types import Resources
 
 STEP_S = 10.0
@@ -89,8 +89,9 @@ def test_coverage_converges_whatever_the_forecast_claims(counts):
         return replace(good, q10=good.q50, q90=good.q50)
 
     _, _, memory = drive(counts, boastful)
-    scores = memory.of("m").scaling.expects.led.scores
-    coverage = POLICY.scaling.coverage
+    coverage, scaling = POLICY.scaling.coverage, memory.of("m").scaling
+    assert scaling.reach == Reach.of(scaling.expects, coverage)
+    scores = scaling.expects.led.scores
     held = [score <= Margin(scores[:place]).reach(coverage) for place, score in enumerate(scores)]
     assert len(held) > 100
     assert sum(held) / len(held) == pytest.approx(coverage, abs=0.06)

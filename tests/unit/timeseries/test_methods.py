@@ -128,6 +128,33 @@ def test_analogues_find_the_week_that_was_like_this_one() -> None:
     assert fit.values == pytest.approx(kinds[-12:], abs=0.3)
 
 
+def test_the_nearest_analogue_counts_most() -> None:
+    """One week of the past was as busy as this one: what followed it is the forecast, though six weeks are averaged."""
+    calm, busy = np.sin(2 * np.pi * HOURS[:48] / 24), 3 * np.sin(2 * np.pi * HOURS[:48] / 24)
+    kinds = np.concatenate([calm] * 5 + [busy] * 2 + [calm] * 7 + [busy] * 2)[:-12]
+    fit = run(ANALOGUES, Problem(kinds[:-12], 12, (24,), True))
+    assert fit.values == pytest.approx(kinds[-12:], abs=0.6)
+
+
+def test_analogues_are_compared_at_one_level() -> None:
+    """While demand grows, the week like this one lies lower; as they stand, weeks of the other kind are nearer."""
+    calm, busy = np.sin(2 * np.pi * HOURS[:48] / 24), 3 * np.sin(2 * np.pi * HOURS[:48] / 24)
+    kinds = np.concatenate([calm, busy] * 8)[: 48 * 15 + 36]
+    grown = kinds + 0.05 * np.arange(len(kinds))
+    fit = run(ANALOGUES, Problem(grown[:-12], 12, (24,), True))
+    assert fit.values == pytest.approx(grown[-12:], abs=0.3)
+
+
+def test_one_moment_is_not_several_analogues() -> None:
+    """The nearest two days were followed by something odd: moments just before and after them do not say it again."""
+    day = np.sin(2 * np.pi * np.arange(96) / 96)
+    past = np.concatenate([size * day for size in (1.2,) * 5 + (1.1,) * 2 + (1.2,) * 6 + (1.0,) * 2])
+    past[7 * 96 : 7 * 96 + 12] += 2.0
+    fit = run(ANALOGUES, Problem(past, 12, (96,), True))
+    assert fit.values is not None
+    assert 0.3 < (fit.values - day[:12]).mean() < 0.8
+
+
 def test_the_smoothed_shape_follows_the_level_of_now() -> None:
     """After a doubling twenty minutes ago the forecast is yesterday's shape, doubled (a sum on the log scale)."""
     day = np.sin(2 * np.pi * np.arange(288) / 288)
