@@ -148,11 +148,11 @@ def test_analogues_are_compared_at_one_level() -> None:
 def test_one_moment_is_not_several_analogues() -> None:
     """The nearest two days were followed by something odd: moments just before and after them do not say it again."""
     day = np.sin(2 * np.pi * np.arange(96) / 96)
-    past = np.concatenate([size * day for size in (1.2,) * 5 + (1.1,) * 2 + (1.2,) * 6 + (1.0,) * 2])
+    past = np.concatenate([size * day for size in (1.3,) * 5 + (1.1,) * 2 + (1.3,) * 6 + (1.0,) * 2])
     past[7 * 96 : 7 * 96 + 12] += 2.0
     fit = run(ANALOGUES, Problem(past, 12, (96,), True))
     assert fit.values is not None
-    assert 0.3 < (fit.values - day[:12]).mean() < 0.8
+    assert 0.5 < (fit.values - day[:12]).mean() < 0.9
 
 
 def test_the_smoothed_shape_follows_the_level_of_now() -> None:
