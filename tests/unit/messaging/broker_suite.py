@@ -22,11 +22,19 @@ def outgoing(*values: str, key: str | None = None) -> list[Outgoing]:
     return [Outgoing(None if key is None else key.encode(), value.encode(), {}) for value in values]
 
 
+async def join(broker: Broker, topic: str, group: str = "g", member: str = "m") -> Polled:
+    """Poll as one that is new until there are partitions: a group may be between two assignments."""
+    joined = await broker.poll(topic, group, member, generation=0, positions={})
+    while not joined.assigned:
+        joined = await broker.poll(topic, group, member, generation=0, positions={}, wait_s=0.1)
+    return joined
+
+
 async def read(
     broker: Broker, topic: str, count: int, group: str = "g", member: str = "m"
 ) -> tuple[dict[int, int], list[Record]]:
     """Join, and read from the committed offsets until there are `count` records."""
-    joined = await broker.poll(topic, group, member, generation=0, positions={})
+    joined = await join(broker, topic, group, member)
     return joined.assigned, await read_on(broker, (topic, group, member), joined, count)
 
 
@@ -165,7 +173,7 @@ class BrokerSuite:
 
         async def scenario(broker):
             await broker.create_topic("t")
-            joined = await broker.poll("t", "g", "m", generation=0, positions={})
+            joined = await join(broker, "t")
             waiting = asyncio.create_task(
                 broker.poll("t", "g", "m", generation=joined.generation, positions=joined.assigned, wait_s=30)
             )
@@ -183,7 +191,7 @@ class BrokerSuite:
             await broker.create_topic("t", 2)
             for number in range(8):
                 await broker.append("t", outgoing("x", key=str(number)))
-            joined = await broker.poll("t", "g", "m", generation=0, positions={})
+            joined = await join(broker, "t")
             for _ in range(2):
                 polled = await broker.poll("t", "g", "m", generation=joined.generation, positions={1: 0}, wait_s=5)
                 assert {r.partition for r in polled.records} == {1}
@@ -227,7 +235,7 @@ class BrokerSuite:
         async def scenario(broker):
             await broker.create_topic("t")
             await broker.append("t", outgoing(*map(str, range(10))))
-            joined = await broker.poll("t", "g", "m", generation=0, positions={})
+            joined = await join(broker, "t")
             await read_on(broker, ("t", "g", "m"), joined, 10)
             await broker.commit("t", "g", "m", {0: 10})
             for start in (7, 0, 9, 3):
@@ -241,7 +249,7 @@ class BrokerSuite:
 
         async def scenario(broker):
             await broker.create_topic("t")
-            joined = await broker.poll("t", "g", "m", generation=0, positions={})
+            joined = await join(broker, "t")
             lost = asyncio.create_task(
                 broker.poll("t", "g", "m", generation=joined.generation, positions=joined.assigned, wait_s=30)
             )
@@ -260,7 +268,7 @@ class BrokerSuite:
         async def scenario(broker):
             await broker.create_topic("t", 4)
             await broker.append("t", [Outgoing(str(n).encode(), b"x", {}) for n in range(100)])
-            joined = await broker.poll("t", "g", "m", generation=0, positions={})
+            joined = await join(broker, "t")
             how = {"generation": joined.generation, "positions": joined.assigned}
             while len((await broker.poll("t", "g", "m", **how, wait_s=5)).records) < 100:
                 await asyncio.sleep(0.01)  # until everything was fetched
@@ -278,7 +286,7 @@ class BrokerSuite:
             await broker.create_topic("t")
             await broker.create_topic("answers", 2)
             await broker.append("t", outgoing("0", "1", "2"))
-            joined = await broker.poll("t", "g", "m", generation=0, positions={})
+            joined = await join(broker, "t")
             sends = [Send("answers", Outgoing(b"k", f"to {n}".encode(), {"h": "زبان"})) for n in range(2)]
             how = {"generation": joined.generation}
             assert await broker.commit("t", "g", "m", {0: 2}, sends=sends, **how) == []
@@ -303,7 +311,7 @@ class BrokerSuite:
             await broker.create_topic("t")
             await broker.create_topic("answers")
             await broker.append("t", outgoing("0", "1"))
-            joined = await broker.poll("t", "g", "m", generation=0, positions={})
+            joined = await join(broker, "t")
             for n in (1, 2):
                 sends = [Send("answers", outgoing(f"to {n}")[0])]
                 assert await broker.commit("t", "g", "m", {0: n}, sends=sends, generation=joined.generation) == []
@@ -322,7 +330,7 @@ class BrokerSuite:
             await broker.create_topic("t")
             await broker.create_topic("answers")
             await broker.append("t", outgoing("x"))
-            joined = await broker.poll("t", "g", "m", generation=0, positions={})
+            joined = await join(broker, "t")
             good = [Send("answers", outgoing("never")[0])]
             assert await broker.commit("t", "g", "stranger", {0: 1}, sends=good) == [0]
             assert await broker.commit("t", "g", "m", {0: 1}, sends=good, generation=joined.generation - 1) == [0]
@@ -363,14 +371,14 @@ class BrokerSuite:
         async def first(broker):
             await broker.create_topic("t")
             await broker.append("t", outgoing(*map(str, range(9))))
-            await broker.poll("t", "g", "m", generation=0, positions={})
+            await join(broker, "t")
             assert await broker.commit("t", "g", "m", {0: 2}, beyond={0: ((3, 5), (7, 8))}) == []
 
         async def second(broker):
-            joined = await broker.poll("t", "g", "m", generation=0, positions={})
+            joined = await join(broker, "t")
             assert (joined.assigned, joined.beyond) == ({0: 2}, {0: ((3, 5), (7, 8))})
             assert await broker.commit("t", "g", "m", {0: 9}, generation=joined.generation) == []
-            joined = await broker.poll("t", "g", "m", generation=0, positions={})
+            joined = await join(broker, "t")
             assert (joined.assigned, joined.beyond) == ({0: 9}, {})
 
         run(first)

@@ -16,24 +16,29 @@ from balance.messaging.kafka.transactions import KafkaTransactions, Transaction
 WITHIN_S = 10.0
 
 
+class Script:
+    """What the producers of one test do, by their number, and what they were asked."""
+
+    def __init__(self) -> None:
+        self.made: list[Client] = []
+        self.forgets: dict[int, str] = {}  # the request that the n-th one never returns from
+        self.refuses: dict[int, KafkaError] = {}  # what the n-th one says, once, to the offsets
+        self.released = threading.Event()  # ends the waits of those that hang
+
+
 class Client:
-    """A transactional producer that does what it is told; what it is asked is noted with its number."""
+    """A transactional producer that keeps to a script."""
 
-    made: list[Client]
-    released: threading.Event
-    forgets: dict[int, str]  # the request that the n-th one never returns from
-    refuses: dict[int, KafkaError]  # what the n-th one says, once, to the offsets
-
-    def __init__(self, properties: object, logger: object) -> None:
-        self.number = len(self.made)
+    def __init__(self, script: Script) -> None:
+        self._script, self._number = script, len(script.made)
         self.asked: list[str] = []
-        self.made.append(self)
+        script.made.append(self)
 
     def _take(self, request: str) -> None:
         self.asked.append(request)
-        if self.forgets.get(self.number) == request:
-            self.released.wait()
-        if request == "send_offsets_to_transaction" and (error := self.refuses.pop(self.number, None)):
+        if self._script.forgets.get(self._number) == request:
+            self._script.released.wait()
+        if request == "send_offsets_to_transaction" and (error := self._script.refuses.pop(self._number, None)):
             raise KafkaException(error)
 
     def init_transactions(self, limit_s: float) -> None:
@@ -56,14 +61,14 @@ class Client:
 
 
 @pytest.fixture
-def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Client]]:
-    """Stand in for Kafka's client, with no patience; whoever hangs is let go at the end."""
-    Client.made, Client.released, Client.forgets, Client.refuses = [], threading.Event(), {}, {}
-    monkeypatch.setattr(transactions, "Producer", Client)
-    monkeypatch.setattr(transactions, "OVERDUE_S", 0.01)
-    monkeypatch.setattr(transactions, "ANSWER_S", 0.01)
-    yield Client
-    Client.released.set()
+def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[Script]:
+    """Stand in for Kafka's client, with no patience for one that hangs; whoever does is let go at the end."""
+    script = Script()
+    monkeypatch.setattr(transactions, "Producer", lambda _properties, logger: Client(script))
+    monkeypatch.setattr(transactions, "OVERDUE_S", 0.1)
+    monkeypatch.setattr(transactions, "ANSWER_S", 0.1)
+    yield script
+    script.released.set()
 
 
 def transaction() -> Transaction:
