@@ -228,15 +228,16 @@ class Crew:
 
     # -- ready ahead of time -----------------------------------------------------------------------
 
-    def keep_ready(self, node_id: str, digest: str, blob: bytes, count: int) -> None:
-        """Let `count` executors of a node have a function loaded before anybody calls it; fewer if it has no room.
+    def keep_ready(self, node_id: str, devices: Devices, digest: str, blob: bytes, count: int) -> None:
+        """Let `count` executors have a function loaded before anybody calls it; fewer if their place has no room.
 
-        Free ones load it, else new ones are started.  What is ready stays until a smaller count is told.
+        They are those of a node that see these devices.  Free ones load it, else new ones are started.  What is ready
+        stays until a smaller count is told.
         """
         node = self._nodes.get(node_id)
         if node is None:
             return
-        place = node.place(())
+        place = node.place(devices)
         keeping = [executor for executor in place.everyone if digest in executor.keeps]
         for executor in keeping[count:]:
             executor.keeps.discard(digest)
@@ -250,7 +251,7 @@ class Crew:
                 executor = min(idle, key=lambda each: len(each.knows))
                 place.free.remove(executor)
             elif len(place.everyone) < place.limit:
-                executor = self._make(node_id, ())
+                executor = self._make(node_id, devices)
             else:
                 return
             executor.keeps.add(digest)

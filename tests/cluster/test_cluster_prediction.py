@@ -150,14 +150,14 @@ class Slow:
         return []
 
     def load(self) -> None:
-        """Load, once in each process."""
+        """Load, once in each process, on the devices that it sees."""
         import os
         import time
         from pathlib import Path
 
         time.sleep(self.load_s)
         with Path(self.folder, str(os.getpid())).open("a") as note:
-            note.write("loaded\n")
+            note.write(os.environ["CUDA_VISIBLE_DEVICES"] + "\n")
 
     def run(self, requests: list[dict[str, Any]], data: dict[str, Any]) -> list[int]:
         """Answer with the process that did it, after a moment's work."""
@@ -168,8 +168,9 @@ class Slow:
         return [os.getpid()] * len(requests)
 
 
+@pytest.mark.parametrize(("gpu", "devices"), [(0.0, {"\n"}), (0.5, {"0\n", "1\n"})], ids=["cpu", "gpu"])
 def test_the_balancer_acts_before_the_load_comes(
-    balance_cluster: Any, unique: Callable[[str], str], tmp_path: Any
+    balance_cluster: Any, unique: Callable[[str], str], tmp_path: Any, gpu: float, devices: set[str]
 ) -> None:
     """A recorded past says that requests will come: room is reserved and the model loaded while nobody asks for it.
 
@@ -177,6 +178,7 @@ def test_the_balancer_acts_before_the_load_comes(
     """
     ask, model = balance_cluster.ask, unique("ahead")
     ask("model_coordinator", "register_model", model, 0.25, 0, 2)
+    ask("model_coordinator", "update_model", model, gpu_demand=gpu)
     ask("batches", "deploy_model", model, _by_value(Slow)(str(tmp_path), 0.5), objective_s=2.0, batch_max=1)
     try:
         now = int(time.time())
@@ -195,7 +197,9 @@ def test_the_balancer_acts_before_the_load_comes(
         accepted = ask("batches", "submit_requests", [{"model_id": model, "text": "first"}])
         answer = ask("batches", "answer", accepted["request_ids"][0], 50.0)
         assert str(answer["result"]) in loaded
-        assert all(note.read_text() == "loaded\n" for note in tmp_path.iterdir()), "each process loads once"
+        assert {note.read_text() for note in tmp_path.iterdir()} <= devices, (
+            "once in each process"
+        )
         balance_cluster.eventually(lambda: ask("balancer", "stats")["cold_start_s"][model] >= 0.5)
     finally:
         ask("batches", "undeploy_model", model)

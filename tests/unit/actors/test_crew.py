@@ -69,6 +69,9 @@ class Bench(Crew):
         self.actors[-1].broken = self.broken
         return self.actors[-1]
 
+    def everyone(self) -> list[module.Executor]:
+        return [each for node in self._nodes.values() for place in node.places.values() for each in place.everyone]
+
     def alive(self) -> int:
         return sum(actor.alive for actor in self.actors)
 
@@ -268,7 +271,7 @@ def test_executors_are_made_ready_ahead(play: Any) -> None:
     """Idle executors load the function, new ones are started for the rest; the next caller meets one that has it."""
 
     async def scenario(crew: Bench) -> None:
-        crew.keep_ready("n1", "f", b"code", 3)
+        crew.keep_ready("n1", (), "f", b"code", 3)
         assert crew.take_free("n1", (), ("g",)) is None, "those that load are nobody's"
         await crew.settle()
         assert (crew.alive(), crew.ready("f"), len(crew.ready_s("f"))) == (3, 3, 3)
@@ -276,9 +279,27 @@ def test_executors_are_made_ready_ahead(play: Any) -> None:
         executor = await _take(crew)
         assert "f" in executor.knows and crew.ready("f") == 3
         crew.give_back(executor)
-        crew.keep_ready("n1", "f", b"code", 3)
+        crew.keep_ready("n1", (), "f", b"code", 3)
         await crew.settle()
         assert len(crew.ready_s("f")) == 3, "what is ready is not made ready again"
+
+    play(scenario)
+
+
+def test_executors_are_made_ready_on_their_devices(play: Any) -> None:
+    """Those that see other devices, or none, are left alone; who needs these devices meets one that has loaded."""
+
+    async def scenario(crew: Bench) -> None:
+        crew.keep_ready("n1", (0,), "f", b"code", 1)
+        crew.keep_ready("n1", (), "f", b"code", 1)
+        await crew.settle()
+        ready = [executor.devices for executor in crew.everyone() if "f" in executor.keeps]
+        assert sorted(ready) == [(), (0,)]
+        executor = crew.take_free("n1", (0,), ("f",))
+        assert executor is not None and executor.devices == (0,) and "f" in executor.knows
+        crew.give_back(executor)
+        crew.keep_ready("n1", (0,), "f", b"", 0)
+        assert [executor.devices for executor in crew.everyone() if "f" in executor.keeps] == [()]
 
     play(scenario)
 
@@ -287,11 +308,11 @@ def test_what_is_ready_is_kept_until_it_is_not_wanted(play: Any) -> None:
     """An idle executor that has a model loaded stays until fewer are wanted; other work takes others first."""
 
     async def scenario(crew: Bench) -> None:
-        crew.keep_ready("n1", "f", b"code", 3)
+        crew.keep_ready("n1", (), "f", b"code", 3)
         await crew.settle()
         late = asyncio.get_running_loop().time() + 2 * KEEP_S
         assert crew.end_idle(late) == 0
-        crew.keep_ready("n1", "f", b"code", 1)
+        crew.keep_ready("n1", (), "f", b"code", 1)
         assert crew.ready("f") == 1
         for executor in crew._nodes["n1"].place(()).everyone:
             executor.knows |= set() if executor.keeps else {"g", "h", "i"}
@@ -307,18 +328,18 @@ def test_one_that_dies_is_made_ready_anew(play: Any) -> None:
     """Whoever looks again after a death gets the missing one; a function that can't be loaded is not tried for ever."""
 
     async def scenario(crew: Bench) -> None:
-        crew.keep_ready("n1", "f", b"code", 2)
+        crew.keep_ready("n1", (), "f", b"code", 2)
         await crew.settle()
         crew.actors[0].die()
         await crew.settle()
         assert crew.ready("f") == 1
-        crew.keep_ready("n1", "f", b"code", 2)
+        crew.keep_ready("n1", (), "f", b"code", 2)
         await crew.settle()
         assert crew.ready("f") == 2
         crew.broken = "ImportError: no"
-        crew.keep_ready("n1", "g", b"code", 1)
+        crew.keep_ready("n1", (), "g", b"code", 1)
         await crew.settle()
-        crew.keep_ready("n1", "g", b"code", 1)
+        crew.keep_ready("n1", (), "g", b"code", 1)
         await crew.settle()
         assert crew.ready("g") == 0 and sum(actor.prepared.count("g") for actor in crew.actors) == 1
 
@@ -329,9 +350,9 @@ def test_no_more_are_made_ready_than_the_place_may_have(play: Any) -> None:
     """A count beyond the node's limit fills it, and no more."""
 
     async def scenario(crew: Bench) -> None:
-        crew.keep_ready("n1", "f", b"code", 100)
+        crew.keep_ready("n1", (), "f", b"code", 100)
         await crew.settle()
         assert crew.ready("f") == 2 * PER_CORE
-        crew.keep_ready("nowhere", "f", b"code", 1)
+        crew.keep_ready("nowhere", (), "f", b"code", 1)
 
     play(scenario)

@@ -16,20 +16,20 @@ CORE = {"cpu": 1.0}
 
 
 class Told:
-    """Remembers the last count for each node and function."""
+    """Remembers the last count for each node and function, and by devices where there are any."""
 
     def __init__(self) -> None:
-        self.counts: dict[tuple[str, str], int] = {}
+        self.counts: dict[tuple[Any, ...], int] = {}
 
-    def keep_ready(self, node_id: str, digest: str, blob: bytes, count: int) -> None:
+    def keep_ready(self, node_id: str, devices: tuple[int, ...], digest: str, blob: bytes, count: int) -> None:
         """Write it down."""
-        self.counts[node_id, digest] = count
+        self.counts[(node_id, devices, digest) if devices else (node_id, digest)] = count
 
 
 def node(node_id: str, **cores: float) -> dict[str, Any]:
     """Return a node of the allocator's view, with so many cores reserved by name."""
     reservations = [
-        {"name": f"model:{name}", "capacity": Resources.capacity(cpu=amount).to_dict()}
+        {"name": f"model:{name}", "capacity": Resources.capacity(cpu=amount).to_dict(), "devices": []}
         for name, amount in cores.items()
     ]
     return {"node_id": node_id, "reservations": reservations}
@@ -67,11 +67,24 @@ def test_a_model_that_leaves_lets_go(warmth: Warmth, told: Told) -> None:
     assert told.counts == {("a", "digest"): 0, ("a", "newer"): 0}
 
 
-def test_devices_are_not_made_ready(warmth: Warmth, told: Told) -> None:
-    """Which devices a run gets is decided when it starts, so nothing can be loaded for it before."""
-    warmth.look([node("a", m=2.0)])
-    warmth.serve("model:m", CODE, {"cpu": 1.0, "gpu": 1.0})
-    assert told.counts == {}
+@pytest.mark.parametrize(
+    ("gpu", "reserved", "ready"),
+    [
+        (0.5, [(0, 1000), (2, 500)], {(0,): 2, (2,): 1}),
+        (1.0, [(0, 1000), (2, 1000)], {(0,): 1, (2,): 1}),
+        (2.0, [(0, 1000), (1, 1000), (3, 1000)], {(0, 1): 1}),
+        (0.5, [], {}),
+    ],
+)
+def test_a_model_is_made_ready_on_its_devices(warmth: Warmth, told: Told, gpu, reserved, ready) -> None:
+    """Executors that see the reserved devices load it, as many as have their share there; and let go of it."""
+    capacity = Resources.capacity(cpu=8, gpu=sum(share for _, share in reserved) / 1000).to_dict()
+    entry = {"name": "model:m", "capacity": capacity, "devices": reserved}
+    warmth.serve("model:m", CODE, {"cpu": 1.0, "gpu": gpu})
+    warmth.look([{"node_id": "a", "reservations": [entry]}])
+    assert told.counts == {("a", devices, "digest"): count for devices, count in ready.items()}
+    warmth.look([])
+    assert told.counts == {("a", devices, "digest"): 0 for devices in ready}
 
 
 def test_a_restart_goes_on(warmth: Warmth, told: Told) -> None:
