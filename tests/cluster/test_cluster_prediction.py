@@ -185,7 +185,8 @@ def test_the_balancer_acts_before_the_load_comes(
         # On for 20 seconds, off for 20, for six minutes; off for ten seconds, and as many before it is on again.
         past = [(f"arrivals/{model}", float(now - back), 3.0 * ((-back - 10) % 40 < 20)) for back in range(1, 400)]
         ask("monitoring", "record", past)
-        pool = lambda: ask("scheduler", "stats")["pool"]["models"][f"model:{model}"]  # noqa: E731
+        unknown = {"ready": 0, "starts_s": []}  # until the scheduler has heard of the model
+        pool = lambda: ask("scheduler", "stats")["pool"]["models"].get(f"model:{model}", unknown)  # noqa: E731
         balance_cluster.eventually(lambda: pool()["ready"] >= 1)
         assert ask("batches", "stats_only")["models"][model]["accepted"] == 0, "nobody has asked yet"
         assert min(pool()["starts_s"]) >= 0.5, "the load is part of the start"
