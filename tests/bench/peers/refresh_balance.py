@@ -14,6 +14,8 @@ STEP_S, HORIZON = 600.0, 24
 DAY = round(86_400 / STEP_S)
 LONG, SHORTEST = 14 * DAY, 50
 MODELS = 3
+NEW = 6
+"""Steps of each series that are recorded between its first forecast and the refresh: an hour."""
 COLD_S = 100.0
 """By when each series has to have its first forecast."""
 
@@ -30,8 +32,14 @@ def rates(rng: np.random.Generator, short: bool) -> np.ndarray[Any, np.dtype[np.
     return rng.poisson(level * week * shape).astype(float)
 
 
-def write_history(url: str, series: int, seed: int) -> None:
-    """Write recorded series into the state of a Balance that does not run yet: a tenth of them are short."""
+def write_history(url: str, series: int, seed: int) -> list[tuple[str, float, float]]:
+    """Write recorded series into the state of a Balance that does not run yet: a tenth of them are short.
+
+    Returns
+    -------
+    list of (str, float, float)
+        What comes later of them: series, POSIX second, count.
+    """
     from actors.chronicle import SERIES
     from actors.monitoring import ARRIVALS
     from balance.storage import Store
@@ -40,19 +48,22 @@ def write_history(url: str, series: int, seed: int) -> None:
 
     rng, store = np.random.default_rng(seed), Store(url)
     last = int(time.time() // STEP_S) - 1
-    bodies = {}
+    bodies, later = {}, []
     for number in range(series):
         counts = rates(rng, short=number % 10 == 0)
         tiers = [Tier(step_s, bins) for step_s, bins in DEFAULT_TIERS]
         coarse = next(tier for tier in tiers if tier.step_s == STEP_S)
-        for back, count in enumerate(counts[::-1]):
+        for back, count in enumerate(counts[: -NEW - 1 : -1]):
+            later.append((f"{ARRIVALS}series-{number:04}", (last - back) * STEP_S, float(count)))
+        for back, count in enumerate(counts[:-NEW][::-1], NEW):
             coarse.merge(last - back, 1.0, count, count, count)
         for tier in tiers[: tiers.index(coarse)]:
-            tier.add(last * STEP_S, float(counts[-1]))
+            tier.add((last - NEW) * STEP_S, float(counts[-NEW - 1]))
         bodies[f"{ARRIVALS}series-{number:04}"] = {"round": 0, "tiers": [tier.snapshot() for tier in tiers]}
     with store.transaction(store.acquire("bench")) as tx:
         tx.put_many(SERIES, bodies)
     store.close()
+    return later[::-1]
 
 
 class Quick:
@@ -78,7 +89,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(state_dir=folder, tick_s=TICK_S, forecast_cpu_share=given["cpu_share"])
         settings.writable_state_dir()
-        write_history(settings.database_url(), given["series"], given["seed"])
+        later = write_history(settings.database_url(), given["series"], given["seed"])
         system = System.launch(settings, num_cpus=2, dashboard=False)
         try:
             ask = lambda role, method, *args: ray.get(  # noqa: E731
@@ -87,12 +98,12 @@ def main() -> None:
             for number in range(MODELS):
                 ask("model_coordinator", "register_model", f"model-{number}", 0.25, 0, 2)
                 ask("batches", "deploy_model", f"model-{number}", Quick())
-            measure(given, ask)
+            measure(given, ask, later)
         finally:
             system.end()
 
 
-def measure(given: dict[str, Any], ask: Any) -> None:
+def measure(given: dict[str, Any], ask: Any, later: list[tuple[str, float, float]]) -> None:
     """Tell the ticks of each phase, and what the refreshes took."""
 
     def traffic(until: float) -> None:
@@ -117,6 +128,7 @@ def measure(given: dict[str, Any], ask: Any) -> None:
         if time.monotonic() - began > COLD_S:
             raise TimeoutError(f"not all series were forecast within {COLD_S:g} s: {ask('prediction', 'stats')}")
     cold_s = time.monotonic() - began
+    ask("monitoring", "record", later)
     between = ask("balancer", "stats")["tick"]
     pending = handle.refresh.remote(STEP_S, HORIZON)
     refreshed = None
