@@ -3,9 +3,9 @@
     python tests/bench/bench_refresh.py [--series 1000] [--cpu-share 1.0] [--json FILE]
 
 The series are written into the state as if they had been recorded: two weeks of ten-minute counts (2,016) with a day's
-and a week's shape, every tenth one short.  *Warm* means that each has been forecast before, and goes on by an hour.  The
-balancing loop ticks every half second and plans for three models with traffic; how late its ticks begin, and how long
-they take, is compared with the same before and after the refresh.
+and a week's shape, every tenth one short.  *Warm* means that each has been forecast before, and goes on by an hour.
+The balancing loop ticks every half second and plans for three models with traffic; how late its ticks begin, and how
+long they take, is compared with the same before and after the refresh.
 """
 
 from __future__ import annotations

@@ -198,9 +198,7 @@ def test_the_balancer_acts_before_the_load_comes(
         accepted = ask("batches", "submit_requests", [{"model_id": model, "text": "first"}])
         answer = ask("batches", "answer", accepted["request_ids"][0], 50.0)
         assert str(answer["result"]) in loaded
-        assert {note.read_text() for note in tmp_path.iterdir()} <= devices, (
-            "once in each process"
-        )
+        assert {note.read_text() for note in tmp_path.iterdir()} <= devices, "once in each process"
         balance_cluster.eventually(lambda: ask("balancer", "stats")["cold_start_s"][model] >= 0.5)
     finally:
         ask("batches", "undeploy_model", model)
