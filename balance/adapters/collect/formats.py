@@ -11,9 +11,9 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
+from balance.adapters.collect.apart import read_apart
 from balance.adapters.collect.decoding import decoded
 from balance.adapters.collect.inflater import Inflater
-from balance.adapters.collect.parquet_rows import parquet_rows
 from balance.adapters.collect.wanted import MAX_BYTES
 from balance.errors import AccessRefused, SourceUnavailable
 
@@ -27,6 +27,8 @@ MEDIA_TYPES = {
 }
 CELLS_MAX = MAX_BYTES // 8
 """How many cells a table may have: more would be too much to answer with."""
+
+PARQUET_READER = "balance.adapters.collect.parquet_reader"
 
 _ENDINGS = {"ndjson": "jsonl", "pq": "parquet"}
 _GZIP = b"\x1f\x8b"
@@ -94,7 +96,7 @@ def records(
         inflater.end()
     try:
         if form == "parquet":
-            return parquet_rows(body, limit=limit, shown=shown, timeout_s=timeout_s)
+            return read_apart(PARQUET_READER, body, str(limit), form=form, shown=shown, timeout_s=timeout_s)
         return list(itertools.islice(_text_records(decoded(body, charset), form, shown), limit))
     except (ValueError, RecursionError, csv.Error) as error:
         if isinstance(error, AccessRefused):

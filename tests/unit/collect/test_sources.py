@@ -10,7 +10,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from balance.adapters.collect import formats, parquet_rows, web
+from balance.adapters.collect import apart, feed, formats, web
 from balance.adapters.collect.aparat import AparatSource
 from balance.adapters.collect.api import ApiSource
 from balance.adapters.collect.collectors import Collectors
@@ -192,7 +192,7 @@ def test_news_are_what_feeds_have_on_a_question(site, client):
 def test_what_is_no_feed_is_refused_and_not_opened(site, client, body):
     """A body that is a path or an address is a body, not something to open."""
     site.page("/feed", body, Content_Type="text/plain")
-    with pytest.raises(SourceUnavailable, match="is no feed"):
+    with pytest.raises(SourceUnavailable, match="as feed"):
         FeedSource(client).collect(Wanted(f"{site.url}/feed"))
 
 
@@ -206,6 +206,51 @@ def test_a_feed_of_entities_is_refused(site, client, charset):
     site.page("/feed", feed.encode(charset), Content_Type="application/rss+xml")
     with pytest.raises(AccessRefused, match="declares entities"):
         FeedSource(client).collect(Wanted(f"{site.url}/feed"))
+
+
+def hostile(elements):
+    """A feed of which each element has a namespace of its own: four times the elements, sixteen times the work."""
+    parts = "".join(f'<x{n}:a xmlns:x{n}="u{n}"/>' for n in range(elements))
+    return f'<?xml version="1.0"?><rss version="2.0"><channel><item>{parts}</item></channel></rss>'
+
+
+def test_a_feed_that_is_made_to_keep_us_busy_is_refused(site, client, monkeypatch):
+    """Half a megabyte that would take eight seconds ends with the process that reads it; a minute's feed does not."""
+    monkeypatch.setattr(apart, "CPU_S", 1)
+    site.page("/feed", hostile(16_000), Content_Type="application/rss+xml")
+    with pytest.raises(AccessRefused, match="1 s of a processor"):
+        FeedSource(client).collect(Wanted(f"{site.url}/feed"))
+    site.page("/large", RSS.replace("Roses.", "Roses. " * 50_000), Content_Type="application/rss+xml")
+    found = FeedSource(client).collect(Wanted(f"{site.url}/large"))
+    assert [item["title"] for item in found.items] == ["Sun in Shiraz", "Rain in Tehran"]
+
+
+def test_a_large_feed_gets_what_is_left_of_the_time(site, client):
+    """A request that is over soon does not wait for a feed; one whose time is up gets none."""
+    site.page("/feed", hostile(16_000), Content_Type="application/rss+xml")
+    wanted = Wanted(f"{site.url}/feed", deadline_s=client.clock.now() + 0.5)
+    with pytest.raises(AccessRefused, match=r"0\.[0-9]+ s to read"):
+        FeedSource(client).collect(wanted)
+
+
+@pytest.mark.parametrize("small_bytes", [0, 2**20])
+def test_a_feed_is_the_same_wherever_it_is_read(site, client, monkeypatch, small_bytes):
+    """In this process and in one of its own: the same entries, and the same word of what is no feed."""
+    monkeypatch.setattr(feed, "SMALL_BYTES", small_bytes)
+    site.page("/feed", RSS, Content_Type="application/rss+xml")
+    site.page("/none", "<html><p>no feed</p></html>", Content_Type="text/html")
+    [sun, rain] = FeedSource(client).collect(Wanted(f"{site.url}/feed")).items
+    assert sun == {
+        "id": "2",
+        "title": "Sun in Shiraz",
+        "url": "https://example.org/2",
+        "published_at": "2024-01-02T10:00:00.000+00:00",
+        "text": "Roses.",
+        "feed": f"{site.url}/feed",
+    }
+    assert "script" not in rain["text"]
+    with pytest.raises(SourceUnavailable, match="can't be read as feed"):
+        FeedSource(client).collect(Wanted(f"{site.url}/none"))
 
 
 # -- APIs
@@ -353,10 +398,10 @@ def test_a_parquet_bomb_is_refused(monkeypatch):
     word = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 20_000, pyarrow.int32()), ["x" * 4_000_000])
     bomb = parquet_of({"a": word})
     assert len(bomb) < 2_000
-    monkeypatch.setattr(parquet_rows, "MEMORY_BYTES", 700 * 2**20)
-    with pytest.raises(AccessRefused, match="more than may be read"):
+    monkeypatch.setattr(apart, "MEMORY_BYTES", 700 * 2**20)
+    with pytest.raises(AccessRefused, match="bytes of memory"):
         records(bomb, "parquet", limit=100_000, max_bytes=10_000, shown="a.parquet")
-    with pytest.raises(AccessRefused, match="more than may be read"):
+    with pytest.raises(AccessRefused, match="0 s to read"):
         records(parquet_of({"a": [1]}), "parquet", limit=1, max_bytes=10_000, shown="a.parquet", timeout_s=0.0)
 
 

@@ -1,9 +1,6 @@
-"""Reads Parquet in a process of its own, within a memory limit: ``python -m balance.adapters.collect.parquet_worker``.
+"""Reads the rows of a Parquet file, in its own process: ``python -m balance.adapters.collect.parquet_reader``.
 
-A few hundred bytes of Parquet can stand for gigabytes, and what its headers say of that can be a lie.  Only the system
-can keep such a file from taking the memory of everybody else.
-
-Takes a file on its standard input, and writes its rows to the standard output, one JSON object a line.
+A few hundred bytes of Parquet can stand for gigabytes, and what its headers say of that can be a lie.
 """
 
 from __future__ import annotations
@@ -11,39 +8,36 @@ from __future__ import annotations
 import io
 import json
 import math
-import resource
 import sys
 from typing import Any
 
+from balance.adapters.collect.apart import NOT_INSTALLED, TOO_LARGE, UNREADABLE, limit
 from balance.adapters.sources import json_values
 
-NOT_INSTALLED, TOO_LARGE, NOT_PARQUET = 3, 4, 5
 _ROWS_AT_ONCE = 500
 
 
 def main() -> int:
-    """Do so, with the memory limit (bytes) and the most rows on the command line; return the exit status."""
-    memory_bytes, limit = map(int, sys.argv[1:])
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    """Do so, with the limits and the most rows on the command line; return the exit status."""
+    left = int(*limit())
     try:
         from pyarrow import ArrowException, parquet  # noqa: PLC0415 (optional)
     except ImportError:
         return NOT_INSTALLED
     try:
         file = parquet.ParquetFile(io.BytesIO(sys.stdin.buffer.read()))
-        for batch in file.iter_batches(batch_size=min(limit, _ROWS_AT_ONCE), use_threads=False):
+        for batch in file.iter_batches(batch_size=min(left, _ROWS_AT_ONCE), use_threads=False):
             for row in batch.to_pylist():
                 line = json.dumps({name: as_json(value) for name, value in row.items()}, allow_nan=False)
                 sys.stdout.write(f"{line}\n")
-                limit -= 1
-                if limit == 0:
+                left -= 1
+                if left == 0:
                     return 0
     except MemoryError:  # also Arrow's
         return TOO_LARGE
     except (ArrowException, OSError, ValueError, TypeError) as error:
         sys.stderr.write(str(error)[:500])
-        return NOT_PARQUET
+        return UNREADABLE
     return 0
 
 
