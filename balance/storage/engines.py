@@ -20,6 +20,12 @@ WRITES = "balance_writes"
 ORPHAN_S = 60.0
 """After how many idle seconds PostgreSQL ends a transaction: one whose process is gone or hangs holds up others."""
 
+STATEMENT_S = 60.0
+"""After how long PostgreSQL ends a statement, waiting for others left out."""
+
+GRACE_S = 10.0
+"""How much later a server that has not ended it is given up: it hangs."""
+
 SILENCE_S = 30.0
 """After how long a network that swallows what is sent counts as broken; TCP itself waits for a quarter of an hour."""
 
@@ -113,11 +119,18 @@ def _postgres(url: URL, busy_timeout_s: float) -> Engine:
             driver=error.name,
         ) from None
 
+    statement_s = STATEMENT_S + busy_timeout_s
+
     def configure(connection: Any, _record: Any) -> None:
         with connection.cursor() as cursor:
+            cursor.execute(f"SET statement_timeout = {round(statement_s * 1000)}")
             cursor.execute(f"SET lock_timeout = {max(1, round(busy_timeout_s * 1000))}")
             cursor.execute(f"SET idle_in_transaction_session_timeout = {round(ORPHAN_S * 1000)}")
         connection.commit()
 
+    if engine.driver == "psycopg":
+        from balance.storage.silence import limit_silence  # noqa: PLC0415 (the driver is optional)
+
+        limit_silence(engine, statement_s + GRACE_S)
     event.listen(engine, "connect", configure)
     return engine

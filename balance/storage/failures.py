@@ -18,6 +18,8 @@ _ADVICE = (
     ("timeout expired", "no server answers there; see whether the host and the port are right and can be reached"),
     ("authentication failed", "the server does not take this user or password; correct the URL"),
     ("no password supplied", "the server asks for a password; put one in the URL or in the file ~/.pgpass"),
+    ("said nothing for", "it hangs, or its machine does; what was acknowledged is there when it is back"),
+    ("statement timeout", "it has too much to do, or its disk is too slow; see pg_stat_activity"),
     ("lock timeout", "another process holds what is to be written; see pg_locks, or give it time"),
     ("too many", "the server takes no more connections; raise its max_connections"),
     ("does not exist", "create it, or correct the URL"),

@@ -30,7 +30,7 @@ from balance.storage.fence import Fence
 from balance.storage.schema import REVISION, owners
 from balance.storage.sql import Sql
 from balance.storage.transaction import Transaction
-from balance.storage.upgrade import prepare, revision_of
+from balance.storage.upgrade import prepare, revision_of, unhurried
 from balance.types import check_id, check_number
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Store:
             with self._connected(writes=False) as connection, connection.begin():
                 ready = revision_of(connection) == REVISION
             if not ready:
-                with self._connected(writes=True) as connection, connection.begin():
+                with self._connected(writes=True) as connection, connection.begin(), unhurried(connection):
                     prepare(connection, self.where)
 
     @contextmanager

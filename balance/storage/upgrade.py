@@ -7,7 +7,10 @@ mean something else there.  All of it happens in one transaction, and in one pro
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Column, String, Table, insert, inspect, select, text
 
@@ -30,6 +33,21 @@ def revision_of(connection: Connection) -> str | None:
     if not inspect(connection).has_table(_version.name):
         return None
     return connection.execute(select(_version.c.version_num)).scalar()
+
+
+@contextmanager
+def unhurried(connection: Connection) -> Iterator[None]:
+    """Let the statements of this transaction take as long as they need: of large tables, minutes."""
+    driver: Any = connection.connection.driver_connection
+    if not hasattr(driver, "silence_s"):
+        yield
+        return
+    connection.execute(text("SET LOCAL statement_timeout = 0"))
+    before, driver.silence_s = driver.silence_s, math.inf
+    try:
+        yield
+    finally:
+        driver.silence_s = before
 
 
 def prepare(connection: Connection, where: str) -> None:

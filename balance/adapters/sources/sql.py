@@ -5,7 +5,7 @@ with its columns in the query's order.  ``query`` is the last parameter and goes
 ``+``, ``&`` and ``#`` stand for themselves in it, a percent sign is written ``%25`` as in every URL.
 
 The connection only reads: SQLite opens the file so and refuses ``ATTACH``, PostgreSQL gets a read-only
-transaction.  A query that runs out of time is stopped there.
+transaction.  A query that runs out of time is stopped there, and a PostgreSQL that does not stop it is given up.
 
 Values become JSON: dates and times ISO 8601, decimals floats, UUIDs text, blobs base64.
 """
@@ -16,7 +16,7 @@ import sqlite3
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _FORM = "DIALECT://USER@HOST/DATABASE?query=SELECT ..., for example sqlite:///shop.db?query=SELECT * FROM items"
 _ROWS_AT_ONCE = 20
+GRACE_S = 5.0
+"""How much later than its own limit a server is given up that has not ended a query: it hangs."""
 _STEPS_PER_LOOK = 100_000  # of SQLite's machine between two looks at the clock: about a millisecond
 
 
@@ -96,10 +98,7 @@ class SqlSource:
     def _engine(self, url: URL, max_bytes: int) -> Engine:
         path = self._place(url)
         if path is None:
-            engine = create_engine(url)
-            if engine.dialect.name == "postgresql":
-                event.listen(engine, "begin", self._bound_postgresql)
-            return engine
+            return self._server(url)
         engine = create_engine(
             "sqlite://",
             creator=lambda: sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, timeout=self._timeout_s),
@@ -107,9 +106,22 @@ class SqlSource:
         event.listen(engine, "connect", lambda connection, _record: self._bound_sqlite(connection, max_bytes))
         return engine
 
+    def _server(self, url: URL) -> Engine:
+        engine = create_engine(url)
+        if engine.dialect.name == "postgresql":
+            event.listen(engine, "begin", self._bound_postgresql)
+        if engine.driver == "psycopg":
+            from balance.storage.silence import limit_silence  # noqa: PLC0415 (its driver is optional)
+
+            limit_silence(engine, self._timeout_s + GRACE_S)
+            _close_what_is_lost(engine)
+        return engine
+
     def _bound_postgresql(self, connection: Connection) -> None:
-        connection.exec_driver_sql("SET TRANSACTION READ ONLY")
-        connection.exec_driver_sql(f"SET LOCAL statement_timeout = {int(self._timeout_s * 1000)}")
+        cursor = connection.connection.cursor()  # the driver's: rows are streamed, and so SQLAlchemy's would DECLARE it
+        cursor.execute("SET TRANSACTION READ ONLY")
+        cursor.execute(f"SET LOCAL statement_timeout = {max(1, round(self._timeout_s * 1000))}")
+        cursor.close()
 
     def _bound_sqlite(self, connection: sqlite3.Connection, max_bytes: int) -> None:
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, min(max_bytes, 2**31 - 1))  # a query can make any value up
@@ -117,6 +129,21 @@ class SqlSource:
         connection.set_authorizer(lambda action, *_: sqlite3.SQLITE_DENY if action in refused else sqlite3.SQLITE_OK)
         deadline = self._clock.now() + self._timeout_s
         connection.set_progress_handler(lambda: int(self._clock.now() > deadline), _STEPS_PER_LOOK)
+
+
+def _close_what_is_lost(engine: Engine) -> None:
+    """Close the cursor of a connection that is lost: SQLAlchemy leaves it open, and psycopg warns of it then."""
+    opened: list[Any] = []
+
+    def note(_connection: Connection, cursor: Any, *_said: Any) -> None:
+        opened.append(cursor)
+
+    def close(context: ExceptionContext) -> None:
+        for cursor in opened if context.is_disconnect else ():
+            cursor.close()
+
+    event.listen(engine, "before_cursor_execute", note)
+    event.listen(engine, "handle_error", close)
 
 
 def _parsed(source: str) -> tuple[URL, str]:

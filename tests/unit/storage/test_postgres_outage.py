@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from postgres_server import NoPostgres, PostgresServer
+from sqlalchemy import create_engine
+from sqlalchemy.exc import OperationalError
 
 from actors.task_journal import TaskJournal
+from balance.adapters.readers import Readers
+from balance.adapters.sources import sql
 from balance.core.scheduler.shape import Shape
 from balance.core.scheduler.spec import ONE_CPU, TaskSpec
 from balance.core.scheduler.states import State
 from balance.core.scheduler.task import Task
-from balance.errors import ConfigurationError, StaleEpoch, StorageError
-from balance.storage import GroupCommit, Store
+from balance.errors import ConfigurationError, SourceUnavailable, StaleEpoch, StorageError
+from balance.storage import GroupCommit, Store, engines
 from balance.storage.engines import open_engine, parsed
+from balance.storage.upgrade import unhurried
 
 TIMEOUT_S = 20
+
+#: A server that hangs must not hang the tests of it: nobody waits for an answer for that long.
+pytestmark = pytest.mark.timeout(60)
 
 
 @pytest.fixture
@@ -87,6 +98,118 @@ def test_a_network_that_goes_silent_is_noticed(postgres):
         said = connection.connection.driver_connection.info.get_parameters()
     engine.dispose()
     assert (said["tcp_user_timeout"], said["keepalives_idle"], said["connect_timeout"]) == ("30000", "10", "5")
+
+
+@contextmanager
+def hanging(pid):
+    """Stop a process of the server as a hung disk or machine would; its connections stay, and nobody answers."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def backend(connection):
+    """Return the process of the server that answers a connection."""
+    return connection.connection.driver_connection.info.backend_pid
+
+
+@pytest.mark.parametrize("doing", ["a statement", "a commit"])
+def test_a_server_that_hangs_is_given_up(server, monkeypatch, doing):
+    """Though its kernel acknowledges all that is sent: the write fails in time, and the store goes on with another."""
+    monkeypatch.setattr(engines, "STATEMENT_S", 0.2)
+    monkeypatch.setattr(engines, "GRACE_S", 0.1)
+    store = Store(server.new_database(), busy_timeout_s=0.2)
+    fence = store.acquire("batches")
+
+    def write(tx):
+        if doing == "a commit":
+            tx.put("c", "k", {"n": 1})
+        hung.enter_context(hanging(backend(tx.tasks._sql._connection)))
+        if doing == "a statement":
+            tx.put("c", "k", {"n": 1})
+
+    with (
+        ExitStack() as hung,
+        pytest.raises(StorageError, match=r"has said nothing for 0\.5 s\): it hangs"),
+        store.transaction(fence) as tx,
+    ):
+        write(tx)
+    with store.transaction(fence) as tx:
+        tx.put("c", "k", {"n": 2})
+    assert store.get("c", "k") == {"n": 2}
+    store.close()
+
+
+def test_a_connection_that_hangs_in_the_pool_is_replaced(server, monkeypatch):
+    """Before it is used again it is asked whether it lives; one that does not say so in time is given up unseen."""
+    monkeypatch.setattr(engines, "STATEMENT_S", 0.2)
+    monkeypatch.setattr(engines, "GRACE_S", 0.1)
+    store = Store(server.new_database(), busy_timeout_s=0.2)
+    with store.reading() as tx:
+        pid = backend(tx.tasks._sql._connection)
+    with hanging(pid), store.reading() as tx:
+        assert backend(tx.tasks._sql._connection) != pid
+    store.close()
+
+
+def test_a_statement_that_takes_too_long_is_ended_by_the_server(server, monkeypatch):
+    """With its own word for it, and the connection stays; silence is counted from the last byte."""
+    monkeypatch.setattr(engines, "STATEMENT_S", 0.1)
+    store = Store(server.new_database(), busy_timeout_s=0.2)
+    with pytest.raises(StorageError, match=r"statement timeout\): it has too much to do"), store.reading() as tx:
+        pid = backend(tx.tasks._sql._connection)
+        tx.tasks._sql._connection.exec_driver_sql("SELECT pg_sleep(60)")
+    with store.reading() as tx:
+        assert backend(tx.tasks._sql._connection) == pid
+    store.close()
+
+
+def test_bringing_tables_up_to_date_may_take_its_time(server, monkeypatch):
+    """What runs inside `unhurried` has no limit, and what comes after it has one again."""
+    monkeypatch.setattr(engines, "STATEMENT_S", 0.1)
+    monkeypatch.setattr(engines, "GRACE_S", 0.1)
+    engine = open_engine(parsed(server.new_database()), 0.0)
+    with engine.connect() as connection:
+        with connection.begin(), unhurried(connection):
+            connection.exec_driver_sql("SELECT pg_sleep(0.5)")
+        with pytest.raises(OperationalError, match="statement timeout"):
+            connection.exec_driver_sql("SELECT pg_sleep(60)")
+        connection.rollback()
+        with hanging(backend(connection)), pytest.raises(OperationalError, match="has said nothing"):
+            connection.exec_driver_sql("SELECT 1")
+    engine.dispose()
+
+
+def test_a_data_source_that_hangs_is_given_up(server, monkeypatch):
+    """A registered query is answered, does not write, and is ended by the server, or given up where that hangs."""
+    monkeypatch.setattr(sql, "GRACE_S", 0.1)
+    url = server.new_database()
+    pids = []
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE SEQUENCE numbers")
+    engine.dispose()
+    readers = Readers(trusted=True, timeout_s=0.3)
+    assert readers.read(f"{url}&query=SELECT 1 AS n, now()::date > '2020-01-01' AS late", 1000).value() == [
+        {"n": 1, "late": True}
+    ]
+    with pytest.raises(SourceUnavailable, match="read-only transaction"):
+        readers.read(f"{url}&query=SELECT nextval('numbers')", 1000)
+    with pytest.raises(SourceUnavailable, match="statement timeout"):
+        readers.read(f"{url}&query=SELECT pg_sleep(60)", 1000)
+
+    def stop(connection):
+        pids.append(backend(connection))
+        os.kill(pids[0], signal.SIGSTOP)
+
+    monkeypatch.setattr(sql.SqlSource, "_bound_postgresql", lambda _self, connection: stop(connection))
+    try:
+        with pytest.raises(SourceUnavailable, match=r"has said nothing for 0\.4 s"):
+            readers.read(f"{url}&query=SELECT 1", 1000)
+    finally:
+        os.kill(pids[0], signal.SIGCONT)
 
 
 def test_the_journal_makes_up_for_an_outage(server):
