@@ -55,8 +55,14 @@ class Starts:
             self._awaited.append((cores, at))
 
     def look(self, at: float, cores: float) -> None:
-        """Look how many cores the cluster has: nodes that were asked for may have come."""
-        self._nodes.extend(at - since for wanted, since in self._awaited if wanted <= cores)
+        """Look how many cores the cluster has: nodes that were asked for may have come.
+
+        The cluster may never become as large as was wished; then each node that comes answers the smallest wish.
+        """
+        met = [since for wanted, since in self._awaited if wanted <= cores]
+        if not met and cores > self._cores:
+            met = [since for _, since in self._awaited[:1]]
+        self._nodes.extend(at - since for since in met)
         self._awaited = [wish for wish in self._awaited if wish[0] > cores]
         self._cores = cores
 

@@ -33,6 +33,19 @@ def test_only_nodes_that_were_asked_for_count() -> None:
     assert starts.node_s == 8.0
 
 
+def test_nodes_are_measured_though_the_cluster_never_becomes_as_large_as_was_wished() -> None:
+    """More is wished for than the autoscaler may start: those that come tell how long one takes, all the same."""
+    starts = Starts()
+    starts.look(0.0, 2.0)
+    starts.asked(1.0, 7.0)
+    starts.look(4.0, 2.0)
+    assert starts.node_s == 0.0
+    starts.look(8.0, 4.0)
+    assert starts.node_s == 7.0
+    starts.look(9.0, 6.0)
+    assert starts.node_s == 8.0
+
+
 def test_a_wish_that_was_taken_back_is_not_awaited() -> None:
     """A cluster that grows long after nobody wants it to has not taken so long to start; nor has one that is there."""
     starts = Starts()
