@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 from actors.model_coordinator import reservation_of
@@ -14,6 +15,9 @@ from balance.types import NOTHING, Resources
 
 FORECAST_STEPS_S = (1.0, 2.0, 10.0, 20.0, 60.0, 120.0, 600.0, 1200.0, 3600.0)
 """Steps that forecasts may have: those that the tiers of the history divide well."""
+
+PEAK_STEPS = 5
+"""Over so many steps, which are a tick, the highest rate of arrivals is taken: a single step is mostly chance."""
 
 Observed = Mapping[str, Any]
 
@@ -92,7 +96,7 @@ def _model(  # noqa: PLR0917 (what a model is, and what is known of it)
         service_s=figures["service_s"],
         service_p90_s=figures["service_p90_s"],
         batch_size=max(1.0, figures["batch_size"]),
-        cold_start_s=_cold_start_s(model_id, demand, observed, known, free),
+        cold_start_s=_cold_start_s(model_id, observed, known, free, step_s),
         replicas=replicas,
         starting=0 if ready is None else max(0, replicas - ready),
         parallelism=figures["parallelism"],
@@ -110,12 +114,34 @@ def _loaded(model_id: str, observed: Observed) -> Mapping[str, Any]:
     return found
 
 
-def _cold_start_s(model_id: str, demand: Resources, observed: Observed, known: Known, free: Resources) -> float:
-    """Return how long one more replica would take: an executor with its code, and a node where there is no room."""
+def _cold_start_s(model_id: str, observed: Observed, known: Known, free: Resources, step_s: float) -> float:
+    """Return how long one more replica would take: an executor with its code, and a node where there is no room.
+
+    Nodes take longer than executors, so they have to be asked for while there is still room for the next replica: what
+    counts is whether there is room for as many as the arrivals that are known of have needed at most.
+    """
     usual_s = observed.get("scheduler", {}).get("pool", {}).get("executor_start_s")
     start_s = known.starts.replica_s(model_id, _loaded(model_id, observed).get("starts_s", ()), usual_s)
-    needs_node = known.autoscaling and not fits(demand, free, 1)
-    return start_s + (known.starts.node_s if needs_node else 0.0)
+    if not known.autoscaling:
+        return start_s
+    figures = observed["batches"]["models"][model_id]
+    peak_per_s = peak_rate(observed["arrivals"].get(model_id) or (), step_s)
+    more = max(1, ceil(peak_per_s * (figures["service_s"] or 0.0)) - known.replicas.get(model_id, 0))
+    has_room = fits(Resources.from_dict(figures["demand"]), free, more) == more
+    return start_s if has_room else start_s + known.starts.node_s
+
+
+def peak_rate(counts: Sequence[float | None], step_s: float) -> float:
+    """Return the highest rate, in requests a second, of any `PEAK_STEPS` steps in a row; None is not known.
+
+    Examples
+    --------
+    >>> peak_rate([None, 0, 0, 10, 0, 0, 0, 0, 2], step_s=2.0), peak_rate([], 1.0)
+    (1.0, 0.0)
+    """
+    known = [count or 0.0 for count in counts]
+    sums = (sum(known[at : at + PEAK_STEPS]) for at in range(max(1, len(known) - PEAK_STEPS + 1)))
+    return max(sums) / (PEAK_STEPS * step_s)
 
 
 def _data(model_id: str, observed: Observed) -> tuple[DataNeed, ...]:

@@ -55,6 +55,20 @@ def test_where_there_is_no_room_a_node_has_to_start_first() -> None:
     assert snapshot_of(1, 100.0, observed(executor_start_s=0.5), without, 1.0).models[0].cold_start_s == 0.5
 
 
+def test_room_for_the_next_replica_is_not_room_for_the_known_peak() -> None:
+    """A node is reckoned with as long as what was needed at most has no room, though one more replica would have."""
+    starts = Starts()
+    starts.asked(0.0, cores=4.0)
+    starts.look(7.0, cores=4.0)
+    seen = observed(executor_start_s=0.5)
+    seen["arrivals"] = {"m": [10.0] * 5 + [0.0] * 20}  # five replicas' worth of work, a while ago
+    for available, cold_start_s in ((1.0, 7.5), (2.0, 0.5)):
+        free = {"cpu": available, "memory": 8e9, "gpu": 0.0}
+        seen["resource_allocator"] = {"cluster": CLUSTER | {"available": free}}
+        made = snapshot_of(1, 100.0, seen, Known({"m": 3}, {}, starts, autoscaling=True), 1.0)
+        assert made.models[0].cold_start_s == cold_start_s
+
+
 def test_an_old_forecast_is_told_as_such() -> None:
     """A forecast keeps the moments that it is about, and its status: `stale` is not acted upon."""
     made = {
