@@ -33,7 +33,8 @@ from balance.planning import (
 )
 from balance.types import Resources
 
-STEPS = 120
+STEPS = 480
+"""Of how many steps of the history the arrivals are looked at: from them a model that is new to the loop is learnt."""
 HORIZON_STEPS = 24
 
 SETTLE_TICKS = 6
