@@ -82,8 +82,11 @@ def test_a_model_lies_on_several_nodes_and_a_lost_node_takes_its_part(
     assert ask("model_coordinator", "scale_model", model, 3)["replicas"] == 3
     assert set(status()["nodes"]) == {home, other}
     for role in ("resource_allocator", "model_coordinator"):
-        balance_cluster.is_back(role, balance_cluster.kill(role))
-    assert ask("model_coordinator", "scale_model", model, 4)["nodes"] == {home: 2, other: 2}
+        for replicas in (1, 4):  # killed while it grows, and while it shrinks
+            changing = balance_cluster.start("model_coordinator", "scale_model", model, replicas)
+            balance_cluster.is_back(role, balance_cluster.kill(role))
+            assert balance_cluster.get(changing)["replicas"] == replicas
+    assert status()["nodes"] == {home: 2, other: 2}
     assert list(groups().values()) == ["CREATED"] * 4
     second_node.kill()
     eventually(lambda: status().get("nodes") == {home: 2}, 60.0)
