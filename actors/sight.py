@@ -118,15 +118,18 @@ def _cold_start_s(model_id: str, observed: Observed, known: Known, free: Resourc
     """Return how long one more replica would take: an executor with its code, and a node where there is no room.
 
     Nodes take longer than executors, so they have to be asked for while there is still room for the next replica: what
-    counts is whether there is room for as many as the arrivals that are known of have needed at most.
+    counts is whether there is room for as many as the arrivals that are known of have needed at most.  Room that is
+    there because nodes were asked for does not count, or the horizon would become short whenever they have come.
     """
     usual_s = observed.get("scheduler", {}).get("pool", {}).get("executor_start_s")
     start_s = known.starts.replica_s(model_id, _loaded(model_id, observed).get("starts_s", ()), usual_s)
     if not known.autoscaling:
         return start_s
     figures = observed["batches"]["models"][model_id]
+    if known.nodes_asked or figures["service_s"] is None:
+        return start_s + known.starts.node_s
     peak_per_s = peak_rate(observed["arrivals"].get(model_id) or (), step_s)
-    more = max(1, ceil(peak_per_s * (figures["service_s"] or 0.0)) - known.replicas.get(model_id, 0))
+    more = max(1, ceil(peak_per_s * figures["service_s"]) - known.replicas.get(model_id, 0))
     has_room = fits(Resources.from_dict(figures["demand"]), free, more) == more
     return start_s if has_room else start_s + known.starts.node_s
 

@@ -56,17 +56,21 @@ def test_where_there_is_no_room_a_node_has_to_start_first() -> None:
 
 
 def test_room_for_the_next_replica_is_not_room_for_the_known_peak() -> None:
-    """A node is reckoned with as long as what was needed at most has no room, though one more replica would have."""
+    """Nor is room that is there because it was asked for: the horizon stays as long as the start of a node."""
     starts = Starts()
     starts.asked(0.0, cores=4.0)
     starts.look(7.0, cores=4.0)
     seen = observed(executor_start_s=0.5)
     seen["arrivals"] = {"m": [10.0] * 5 + [0.0] * 20}  # five replicas' worth of work, a while ago
-    for available, cold_start_s in ((1.0, 7.5), (2.0, 0.5)):
+    asked = ((Resources.demand(cpu=1), 5),)
+    for available, nodes_asked, cold_start_s in ((1.0, (), 7.5), (2.0, (), 0.5), (2.0, asked, 7.5)):
         free = {"cpu": available, "memory": 8e9, "gpu": 0.0}
         seen["resource_allocator"] = {"cluster": CLUSTER | {"available": free}}
-        made = snapshot_of(1, 100.0, seen, Known({"m": 3}, {}, starts, autoscaling=True), 1.0)
+        made = snapshot_of(1, 100.0, seen, Known({"m": 3}, {}, starts, nodes_asked, autoscaling=True), 1.0)
         assert made.models[0].cold_start_s == cold_start_s
+    seen["batches"]["models"]["m"]["service_s"] = None
+    made = snapshot_of(1, 100.0, seen, Known({"m": 3}, {}, starts, autoscaling=True), 1.0)
+    assert made.models[0].cold_start_s == 7.5, "how many it will need is not known"
 
 
 def test_an_old_forecast_is_told_as_such() -> None:
