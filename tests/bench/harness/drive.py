@@ -21,6 +21,8 @@ class Drive:
 
     Attributes
     ----------
+    since : float
+        Those before are not counted.
     sent : int
         How many.
     latency_s : list of float
@@ -29,6 +31,7 @@ class Drive:
         Requests that ended otherwise.
     """
 
+    since: float = 0.0
     sent: int = 0
     latency_s: list[float] = field(default_factory=list)
     failed: int = 0
@@ -58,17 +61,26 @@ def arrivals(rates: Sequence[float], seed: int) -> list[float]:
 
 
 def drive(
-    ray: Any, model: str, moments: Sequence[float], look: Callable[[float], None], *, look_every_s: float = 0.5
+    ray: Any,
+    model: str,
+    moments: Sequence[float],
+    look: Callable[[float], None],
+    *,
+    since: float = 0.0,
+    look_every_s: float = 0.5,
 ) -> Drive:
-    """Send requests at their moments, await every answer, and call `look` with the time now and then."""
+    """Send requests at their moments, await every answer, and call `look` with the time now and then.
+
+    Those that are sent before `since` are not counted.
+    """
     batches = ray.get_actor("batches", namespace="balance")
-    begun, made = time.monotonic(), Drive()
+    begun, made = time.monotonic(), Drive(since)
     pending = _Pending()
     next_one, looked, number = 0, 0.0, 0
     while next_one < len(moments) or len(pending):
         now = time.monotonic() - begun
         if now > (moments[-1] if len(moments) else 0.0) + PATIENCE_S:
-            made.failed += len(pending)
+            made.failed += len(pending)  # whenever they were sent: they never end
             break
         due = []
         while next_one < len(moments) and moments[next_one] <= now:
@@ -77,7 +89,7 @@ def drive(
         if due:
             requests = [{"model_id": model, "text": f"{model}-{number + place}"} for place in range(len(due))]
             number += len(due)
-            made.sent += len(due)
+            made.sent += sum(moment >= made.since for moment in due)
             pending.accepting[batches.submit_requests.remote(requests)] = due
         if now - looked >= look_every_s:
             looked = now
@@ -111,15 +123,9 @@ def _collect(ray: Any, batches: Any, pending: _Pending, made: Drive, begun: floa
                 pending.answers[batches.answer.remote(request_id, PATIENCE_S)] = moment
         else:
             moment = pending.answers.pop(reference)
+            if moment < made.since:
+                continue
             if ray.get(reference)["status"] == "completed":
                 made.latency_s.append(time.monotonic() - begun - moment)
             else:
                 made.failed += 1
-
-
-def until_zero(count: Callable[[], float], timeout_s: float) -> float:
-    """Wait until nothing of something is left, at most so long; return what is left."""
-    until = time.monotonic() + timeout_s
-    while (left := count()) > 0 and time.monotonic() < until:
-        time.sleep(EVERY_S)
-    return left

@@ -11,7 +11,21 @@ from harness.drive import EVERY_S, Drive, arrivals, drive
 PAST = 10
 """How many periods have been recorded when a play begins."""
 
+LEAD_IN_S = 7
+"""For so long requests come before anything counts, as at the end of a period: the model's run time gets known."""
+
 PATIENCE_S = 60.0
+
+
+def day(period_s: int, *, low: float, high: float, rise: float, fall: float) -> list[float]:
+    """Return the requests a second in each second of a period: few, many between two parts of it, few.
+
+    Examples
+    --------
+    >>> day(10, low=1.0, high=5.0, rise=0.4, fall=0.6)
+    [1.0, 1.0, 1.0, 1.0, 5.0, 5.0, 1.0, 1.0, 1.0, 1.0]
+    """
+    return [high if rise <= second / period_s < fall else low for second in range(period_s)]
 
 
 class Stage:
@@ -36,51 +50,50 @@ class Stage:
 
     def play(
         self,
-        who: str,
+        name: str,
         model: Any,
         rates: Sequence[float],
         *,
         objective_s: float,
         policy: dict[str, Any],
-        look: Callable[[str, float], None],
+        look: Callable[[float], None],
     ) -> dict[str, Any]:
-        """Let a model live through the periods under a policy, and take it out of service.
+        """Let a model live through some time under a policy, and take it out of service.
 
         Parameters
         ----------
-        who : str
-            By whom it is decided.
+        name : str
+            The model's.
         model : object
             As `deploy_model` takes it; a core for each replica.
         rates : sequence of float
-            Requests a second in each second of one period.
+            Requests a second in each second; the first period of them has been recorded `PAST` times before.
         objective_s : float
             A request misses when its answer takes longer.
         policy : dict
             Of the balancer; the season and the coverage are added.
         look : callable
-            Called with the model's id and the time now and then.
+            Called now and then with the seconds since it counts: negative ones at first.
 
         Returns
         -------
         dict
-            ``who``, ``sent``, ``missed``, ``failed``, ``latency_s``, and of the balancer ``cold_start_s`` (of this
-            model), ``node_start_s`` and ``failures`` (of its actions, in this play).
+            ``sent``, ``missed``, ``failed``, ``latency_s``, and of the balancer ``cold_start_s`` (of this model),
+            ``node_start_s`` and ``failures`` (of its actions meanwhile).
         """
-        name, ask = f"model-{who}", self.ask
+        ask, period = self.ask, rates[: self._given["period_s"]]
         season, coverage = float(self._given["period_s"]), self._given["coverage"]
         ask("balancer", "set_policy", lend=False, season_s=season, coverage=coverage, **policy)
         ask("model_coordinator", "register_model", name, 1.0, 0, 2)
         failures = ask("balancer", "stats")["failures"]
-        past, now = [*rates] * PAST, int(time.time())
+        past, now = ([*period] * PAST)[:-LEAD_IN_S], int(time.time())
         ask("monitoring", "record", [(f"arrivals/{name}", float(now - len(past) + at), v) for at, v in enumerate(past)])
         ask("batches", "deploy_model", name, model, objective_s=objective_s, batch_max=1)
-        moments = arrivals([*rates] * self._given["periods"], self._given["seed"])
-        made: Drive = drive(self._ray, name, moments, lambda at: look(name, at))
+        moments = arrivals([*period[-LEAD_IN_S:], *rates], self._given["seed"])
+        made: Drive = drive(self._ray, name, moments, lambda at: look(at - LEAD_IN_S), since=LEAD_IN_S)
         stats = ask("balancer", "stats")
         self.leave(name)
         return {
-            "who": who,
             "sent": made.sent,
             "missed": made.missed(objective_s),
             "failed": made.failed,

@@ -7,23 +7,24 @@ import tempfile
 import time
 from typing import Any
 
-from harness.drive import arrivals, drive, until_zero
 from harness.fake_cluster import environment, fake_cluster, nodes_alive
+from harness.plays import Stage, day
 from harness.visits import options, tell
 
 TICK_S = 1.0
-CORES, MOST_NODES, IDLE_S = 2, 3, 5.0
-SERVICE_S, OBJECTIVE_S = 1.0, 3.0
-LOW, HIGH, RISE = 0.3, 4.0, 0.6
-"""Requests a second, and at which part of a period the load rises; it falls at its end."""
+CORES, MOST_NODES, IDLE_S = 2, 2, 3.0
+SERVICE_S, OBJECTIVE_S = 0.5, 3.0
+LOAD = {"low": 0.6, "high": 6.0, "rise": 0.44, "fall": 0.84}
+"""Requests a second, and between which parts of a period there are many."""
 
 LEADS = ("reactive", "forecast")
-PAST = 12
-"""How many periods have been recorded when it begins."""
 
 
 class Work:
-    """A model that takes a second for each request."""
+    """A model that takes half a second for each request; each play has one that no process has loaded before."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
 
     def needs(self, request: dict[str, Any]) -> list[str]:
         """Ask for nothing."""
@@ -35,52 +36,39 @@ class Work:
         return [1] * len(requests)
 
 
-def rates(periods: int, period: int) -> list[float]:
-    """Return the requests a second in each second."""
-    return [HIGH if second % period >= RISE * period else LOW for second in range(periods * period)]
+def cores(ray: Any) -> float:
+    """Return how many the cluster has."""
+    return sum(nodes_alive(ray).values())
 
 
-def play(ray: Any, ask: Any, lead: str, given: dict[str, Any], left: float) -> float:
-    """Let one way of deciding live through the periods, and tell what became of it; return how many cores are left."""
-    model, period = f"model-{lead}", given["period_s"]
-    ask("balancer", "set_policy", lead=lead, lend=False, season_s=float(period), coverage=given["coverage"])
-    ask("model_coordinator", "register_model", model, 1.0, 0, 2)
-    ask("batches", "deploy_model", model, Work(), objective_s=OBJECTIVE_S, batch_max=1)
-    past, now = rates(PAST, period), int(time.time())
-    ask(
-        "monitoring",
-        "record",
-        [(f"arrivals/{model}", float(now - len(past) + at), rate) for at, rate in enumerate(past)],
-    )
-    cores: list[tuple[float, float]] = []
-    made = drive(
-        ray,
-        model,
-        arrivals(rates(given["periods"], period), given["seed"]),
-        lambda at: cores.append((at, sum(nodes_alive(ray).values()))),
-    )
-    stats = ask("balancer", "stats")
-    tell(
-        lead=lead,
-        sent=made.sent,
-        missed=made.missed(OBJECTIVE_S),
-        failed=made.failed,
-        latency_s=made.latency_s,
-        cores=cores,
-        rises=[(turn + RISE) * period for turn in range(given["periods"])],
-        node_start_s=stats["node_start_s"],
-        cold_start_s=stats["cold_start_s"].get(model),
-        failures=stats["failures"],
-        cores_left_before=left,
-    )
-    ask("batches", "undeploy_model", model)
-    if lead == LEADS[-1]:
-        return 0.0
-    return until_zero(lambda: sum(nodes_alive(ray).values()) - CORES, timeout_s=45.0)
+def all_nodes(stage: Stage, ray: Any) -> None:
+    """Have the balancer ask for every node there can be, once: so it measures how long one takes."""
+    most = CORES * (1 + MOST_NODES)
+    stage.ask("model_coordinator", "register_model", "first", 1.0, 0, 2)
+    stage.ask("balancer", "set_policy", min_replicas=most)
+    stage.ask("batches", "deploy_model", "first", Work("first"), objective_s=OBJECTIVE_S, batch_max=1)
+    stage.until(lambda: cores(ray) == most and stage.ask("balancer", "stats")["node_start_s"] > 0)
+    stage.ask("balancer", "set_policy", min_replicas=0)
+    stage.leave("first")
+
+
+def play(stage: Stage, ray: Any, lead: str, given: dict[str, Any]) -> None:
+    """Let one way of deciding live through the periods, and tell what became of it."""
+    there: list[tuple[float, float]] = []
+
+    def look(at: float) -> None:
+        if at >= 0:
+            there.append((at, cores(ray)))
+
+    rates = day(given["period_s"], **LOAD) * given["periods"]
+    made = stage.play(f"model-{lead}", Work(lead), rates, objective_s=OBJECTIVE_S, policy={"lead": lead}, look=look)
+    turns = [turn * given["period_s"] for turn in range(given["periods"])]
+    edges = {name: [turn + LOAD[name] * given["period_s"] for turn in turns] for name in ("rise", "fall")}
+    tell(**made, who=lead, cores=there, rises=edges["rise"], falls=edges["fall"])
 
 
 def main() -> None:
-    """Start the cluster and Balance on it; the reactive rule first: the start of nodes is measured meanwhile."""
+    """Start the cluster and Balance on it, and let each play, with a model of its own."""
     given = options()
     os.environ.update(environment())
     with tempfile.TemporaryDirectory() as folder, fake_cluster(cores=CORES, most=MOST_NODES, idle_s=IDLE_S) as address:
@@ -90,14 +78,12 @@ def main() -> None:
         system = System.attach(Settings(state_dir=folder, tick_s=TICK_S, autoscaling=True), address, start_actors=True)
         import ray
 
-        def ask(role: str, method: str, *args: Any, **kwargs: Any) -> Any:
-            actor = ray.get_actor(role, namespace="balance")
-            return ray.get(getattr(actor, method).remote(*args, **kwargs), timeout=60)
-
         try:
-            left = 0.0
+            stage = Stage(ray, given)
+            all_nodes(stage, ray)
             for lead in LEADS:
-                left = play(ray, ask, lead, given, left)
+                stage.until(lambda: cores(ray) == CORES)
+                play(stage, ray, lead, given)
         finally:
             system.stop(drain_s=0)
 

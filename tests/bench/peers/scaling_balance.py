@@ -7,18 +7,26 @@ import tempfile
 import time
 from typing import Any
 
-from harness.drive import arrivals, drive
+from harness.plays import Stage, day
 from harness.visits import options, tell
 
-TICK_S, CORES, MOST = 1.0, 8, 6
-SERVICE_S, OBJECTIVE_S, LOAD_S = 0.5, 2.0, 5.0
-PAST = 12
+TICK_S, CORES, MOST = 1.0, 8, 7
+SERVICE_S, OBJECTIVE_S, LOAD_S = 0.5, 2.0, 4.0
+LOAD = {"low": 1.0, "high": 7.5, "rise": 0.375, "fall": 0.7}
+"""Requests a second, and between which parts of a period there are many."""
+
 TARGET, DOWN_S = 0.8, 6.0
 """Of the rival: requests under way for each replica, and how long fewer have to be needed."""
 
 
 class Loads:
-    """A model whose weights take seconds to load, in each process anew."""
+    """A model whose weights take seconds to load, in each process anew.
+
+    Executors keep what they have loaded for a minute, so each play has a model that is told from the others.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
 
     def needs(self, request: dict[str, Any]) -> list[str]:
         """Ask for nothing."""
@@ -34,12 +42,6 @@ class Loads:
         return [1] * len(requests)
 
 
-def rates(periods: int, period: int) -> list[float]:
-    """Return the requests a second in each second: a smooth day with a steep morning."""
-    day = [(second % period) / period for second in range(periods * period)]
-    return [1.0 + (6.5 if 0.5 <= phase < 0.9 else 0.0) for phase in day]
-
-
 class Utilisation:
     """So many replicas that each has its target of requests under way; fewer only after a while."""
 
@@ -53,41 +55,23 @@ class Utilisation:
         return max(count for _, count in self._wanted)
 
 
-def play(ask: Any, ray: Any, who: str, given: dict[str, Any]) -> None:
-    """Let one way of deciding live through the periods, and tell what became of it."""
-    model, period, rival = f"model-{who}", given["period_s"], Utilisation()
-    led = who if who in {"forecast", "reactive"} else "reactive"
-    bounds = {"min_replicas": 0, "max_replicas": MOST}
-    ask("balancer", "set_policy", lead=led, lend=False, season_s=float(period), coverage=given["coverage"], **bounds)
-    ask("model_coordinator", "register_model", model, 1.0, 0, 2)
-    past, now = rates(PAST, period), int(time.time())
-    ask("monitoring", "record", [(f"arrivals/{model}", float(now - len(past) + at), v) for at, v in enumerate(past)])
-    ask("batches", "deploy_model", model, Loads(), objective_s=OBJECTIVE_S, batch_max=1)
+def play(stage: Stage, who: str, turn: int, period_s: int) -> None:
+    """Let one way of deciding live through a period, and tell what became of it."""
+    name, rival = f"model-{who}-{turn}", Utilisation()
     replicas: list[tuple[float, int]] = []
 
     def look(at: float) -> None:
         if who == "utilisation":
-            stats = ask("batches", "stats_only")["models"][model]
+            stats = stage.ask("batches", "stats_only")["models"][name]
             count = rival.replicas(at, stats["queued"] + stats["running"])
-            ask("balancer", "set_policy", min_replicas=count, max_replicas=count)
-        replicas.append((at, ask("balancer", "stats")["replicas"].get(model, 0)))
+            stage.ask("balancer", "set_policy", min_replicas=count, max_replicas=count)
+        if at >= 0:
+            replicas.append((at, stage.ask("balancer", "stats")["replicas"].get(name, 0)))
 
-    made = drive(ray, model, arrivals(rates(given["periods"], period), given["seed"]), look)
-    stats = ask("balancer", "stats")
-    tell(
-        who=who,
-        sent=made.sent,
-        missed=made.missed(OBJECTIVE_S),
-        failed=made.failed,
-        latency_s=made.latency_s,
-        replicas=replicas,
-        cold_start_s=stats["cold_start_s"].get(model),
-    )
-    ask("balancer", "set_policy", **bounds)
-    ask("batches", "undeploy_model", model)
-    until = time.monotonic() + 20.0
-    while ask("balancer", "stats")["replicas"].get(model, 0) and time.monotonic() < until:
-        time.sleep(0.5)
+    policy = {"lead": "reactive" if who == "utilisation" else who, "min_replicas": 0, "max_replicas": MOST}
+    rates = day(period_s, **LOAD)
+    made = stage.play(name, Loads(name), rates, objective_s=OBJECTIVE_S, policy=policy, look=look)
+    tell(**made, who=who, replicas=replicas)
 
 
 def main() -> None:
@@ -100,14 +84,10 @@ def main() -> None:
     given = options()
     with tempfile.TemporaryDirectory() as folder:
         system = System.launch(Settings(state_dir=folder, tick_s=TICK_S), num_cpus=CORES, dashboard=False)
-
-        def ask(role: str, method: str, *args: Any, **kwargs: Any) -> Any:
-            actor = ray.get_actor(role, namespace="balance")
-            return ray.get(getattr(actor, method).remote(*args, **kwargs), timeout=60)
-
         try:
-            for who in ("utilisation", "reactive", "forecast"):
-                play(ask, ray, who, given)
+            for turn in range(given["periods"]):
+                for who in ("utilisation", "reactive", "forecast"):
+                    play(Stage(ray, given), who, turn, given["period_s"])
         finally:
             system.stop(drain_s=0)
 
