@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 
-from balance.planning.scaling import Fleet, Observation, ScalerState, ScalingPolicy, scale
+from balance.planning.scaling import Fleet, Margin, Observation, ScalerState, ScalingPolicy, scale
 
 WAITING = Observation(
     600.0, (40.0,) * 60, 1.0, queued=4000, service_s=0.5, objective_s=5.0, ready=20, cold_start_s=300.0
@@ -50,3 +51,11 @@ def test_the_longer_a_start_the_slower_a_queue_goes():
     assert drains[0] == pytest.approx(2000 / 5.0, abs=2)  # at once: within the objective
     assert drains[1] == pytest.approx(2000 / 30.0, abs=2)  # no sooner than two bins show that it went
     assert needed(WAITING, drain_s=20.0) > needed(WAITING)  # never later than was asked for
+
+
+def test_the_margin_goes_on_beyond_what_was_seen():
+    """Exponential scores: the reach is their quantile, also where one in so many has not been seen yet."""
+    scores = [-math.log(1.0 - (rank + 1) / 721) for rank in range(720)]
+    margin = Margin().after(scores[::-1], kept=720)
+    for coverage in (0.5, 0.9, 0.99, 0.999, 0.9999):
+        assert margin.reach(coverage) == pytest.approx(-math.log(1.0 - coverage), rel=0.1)
