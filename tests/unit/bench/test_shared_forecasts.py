@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from harness.shared_forecasts import shared_forecasts
 
-from balance.planning.scaling import Expectations, ScalingPolicy
+from balance.planning.scaling import Expectations, Observation, ScalingPolicy
 from balance.planning.scaling.state import FRESH
 from balance.simulation.scaling import Balanced, Demand, Scene, simulate, simulate_all
 
@@ -25,3 +25,14 @@ def test_sharing_changes_nothing_but_the_work(monkeypatch):
         together = simulate_all(scene, [Balanced(policy, FRESH) for policy in policies])
     assert together == alone
     assert len(computed) == 299
+
+
+def test_nothing_is_shared_between_different_pasts():
+    """The same count at the same moment says something else to whoever saw another past."""
+    seen, policy = Observation(30.0, cold_start_s=60.0), ScalingPolicy()
+    with shared_forecasts():
+        busy = Expectations().after(40.0, 15.0, seen, policy)
+        quiet = Expectations().after(10.0, 15.0, seen, policy)
+        both = [past.after(20.0, 30.0, seen, policy) for past in (busy, quiet, quiet)]
+    assert [each.rates.recent for each in both] == [(40.0, 20.0), (10.0, 20.0), (10.0, 20.0)]
+    assert both[1] is both[2]
