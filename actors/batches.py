@@ -337,9 +337,10 @@ class BatchesActor(Shell):
         model.batches += 1
         model.executed += len(batch.requests)
         model.run_s += answer.run_s
-        model.recent_service_s.append(answer.run_s / max(1, batch.count))
+        results: list[Any]
+        results, load_s = cloudpickle.loads(answer.value or b"")
+        model.recent_service_s.append(max(0.0, answer.run_s - load_s) / max(1, batch.count))
         model.answered_in_batches += batch.count
-        results: list[Any] = cloudpickle.loads(answer.value or b"")
         return results
 
     async def _finish(self, model: Deployment, rows: list[dict[str, Any]]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from actors.answers import Answers
-from actors.deployment import Deployment, Request, end_of, shown
+from actors.deployment import Deployment, Request, Runner, end_of, shown
 from balance.client.wire import Function
 from balance.errors import BalanceError, InvalidValue, SourceUnavailable, UnknownId
 from balance.storage import Fence, Store
@@ -141,3 +141,20 @@ def test_the_end_that_is_in_the_store_counts(stored: tuple[Store, Fence]) -> Non
         assert (await waiting)["error"] == {"message": "first"}
 
     asyncio.run(main())
+
+
+def test_loading_is_told_from_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that had to load the model says how long that took; one that finds it loaded took none."""
+    now = iter([10.0, 14.0])
+    monkeypatch.setattr("actors.deployment.time.perf_counter", lambda: next(now))
+
+    class Slow:
+        def load(self) -> None:
+            """Take as long as the clock says."""
+
+        def run(self, requests: list[Any], data: dict[str, Any]) -> list[Any]:
+            return requests
+
+    runner = Runner(Slow())
+    assert runner([{"a": 1}], {}) == ([{"a": 1}], 4.0)
+    assert runner([{"a": 2}], {}) == ([{"a": 2}], 0.0)
