@@ -1,13 +1,13 @@
 """Nodes that are there before the load: a cluster with Ray's autoscaler, led by the forecast and by the reactive rule.
 
-    python tests/bench/bench_autoscaling.py [--periods 2] [--period 38] [--coverage 0.6] [--json FILE]
+    python tests/bench/bench_autoscaling.py [--periods 2] [--period 42] [--coverage 0.6] [--json FILE]
 
 A head and up to two more nodes, each a real raylet with two logical cores that takes seconds to start (Ray's fake
 multi-node provider, on this machine).  A model's load rises from 0.6 to 6 requests a second, half a second of work
 each, for two fifths of every period; ten periods have been recorded before.  The balancer asks Ray's autoscaler
 for nodes (`request_resources`); how long one takes was measured before the first play, and each play begins with
-the head alone.  The same requests come in both; one misses when its answer takes more than three seconds.  Node-seconds
-are those of the nodes beside the head.
+all nodes there.  The same requests come in both; one misses when its answer takes more than three seconds.
+Node-seconds are those of the nodes beside the head.
 
 Which coverage: see `bench_scaling_ray`.
 """
@@ -22,7 +22,7 @@ from harness.machine import Machine
 from harness.periods import Given, against, command_line, paid, waits
 from harness.table import Report
 
-PEER, USUAL = "autoscaling_balance", Given(periods=2, period_s=38, coverage=0.6)
+PEER, USUAL = "autoscaling_balance", Given(periods=2, period_s=42, coverage=0.6)
 OWN, EACH, ENOUGH = 2.0, 2.0, 6.0
 """The cores of the head and of each other node, and how many the high load needs."""
 
