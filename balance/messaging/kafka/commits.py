@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -45,8 +45,14 @@ class Commit:
 
 
 def carry_out(
-    asked: Sequence[Commit], consumer: Consumer, topic: str, windows: Mapping[int, Window], servers: str
-) -> dict[int, tuple[int, Ranges]]:
+    asked: Sequence[Commit],
+    consumer: Consumer,
+    topic: str,
+    windows: Mapping[int, Window],
+    servers: str,
+    *,
+    note: Callable[[dict[int, tuple[int, Ranges]]], None],
+) -> None:
     """Commit what is the member's to commit, in one request, and answer everyone.
 
     Parameters
@@ -61,11 +67,8 @@ def carry_out(
         Of the partitions that it owns.
     servers : str
         For messages.
-
-    Returns
-    -------
-    dict of int to (int, ranges)
-        What was committed.
+    note : callable
+        Gets what was committed, before anybody is answered: who asks next has to find it.
     """
     wanted = {
         number: (offset, commit.beyond.get(number, ()))
@@ -78,10 +81,10 @@ def carry_out(
     except KafkaException as error:
         for commit in asked:
             commit.answer.set_exception(translate(error, servers, "take the commit", topic))
-        return {}
+        return
+    note({number: (offset, wanted[number][1]) for number, offset in taken.items()})
     for commit in asked:
         commit.answer.set_result(sorted(commit.offsets.keys() - taken.keys()))
-    return {number: (offset, wanted[number][1]) for number, offset in taken.items()}
 
 
 def places(wanted: Mapping[int, tuple[int, Ranges]], topic: str, windows: Mapping[int, Window]) -> list[TopicPartition]:

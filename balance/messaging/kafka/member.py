@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -266,7 +267,8 @@ class KafkaMember:
             sound.remove(commit)
             self._transact(commit, consumer, windows)
         if sound:
-            self._note_committed(commits.carry_out(sound, consumer, self._topic, windows, self._servers), windows)
+            note = partial(self._note_committed, windows=windows)
+            commits.carry_out(sound, consumer, self._topic, windows, self._servers, note=note)
         self._pass_marks(consumer, windows)
 
     def _note_committed(self, taken: Mapping[int, tuple[int, Ranges]], windows: Mapping[int, Window]) -> None:
