@@ -25,7 +25,8 @@ def node_view(room: NodeFacts, here: Sequence[Allocation]) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``node_id``, ``total``, ``capacity`` and ``devices`` (what is not allocated to anybody else), ``reservations``.
+        ``node_id``, ``head`` (whether it is the cluster's), ``total``, ``capacity`` and ``devices`` (what is not
+        allocated to anybody else), ``reservations``.
     """
     capacity, devices = room.capacity, dict(room.devices or ())
     for lease in here:
@@ -38,11 +39,31 @@ def node_view(room: NodeFacts, here: Sequence[Allocation]) -> dict[str, Any]:
         total += each.demand if each.kind != "lease" else NOTHING
     return {
         "node_id": room.node_id,
+        "head": room.head,
         "total": total.to_dict(),
         "capacity": capacity.to_dict(),
         "devices": sorted(devices.items()),
         "reservations": _reserved(here),
     }
+
+
+def warm_executors(node: Mapping[str, Any], *, autoscaling: bool) -> int:
+    """Return how many executors a node of the view has that wait for work, whether there is any or not.
+
+    To Ray a node is busy while an actor lives there, one that claims nothing, too.  So where an autoscaler listens,
+    only the head has some, which stays anyway: other nodes can go when nothing has run there for a while.
+
+    Examples
+    --------
+    >>> node = {"head": False, "total": Resources.capacity(cpu=4).to_dict()}
+    >>> warm_executors(node, autoscaling=False), warm_executors(node, autoscaling=True)
+    (4, 0)
+    >>> warm_executors(node | {"head": True}, autoscaling=True)
+    4
+    """
+    if autoscaling and not node["head"]:
+        return 0
+    return max(1, round(Resources.from_dict(node["total"]).cpu))
 
 
 def _reserved(here: Sequence[Allocation]) -> list[dict[str, Any]]:

@@ -361,9 +361,19 @@ class ResourceAllocatorActor(Shell):
     def _device(self, name: str) -> Allocation | None:
         return next((each for each in self.allocator.device_allocations() if each.allocation_id == name), None)
 
+    def _watched(self) -> set[str]:
+        """Return the nodes that are measured: under an autoscaler those that are used, so that others can go."""
+        others = set(self._nodes) - {ray.get_runtime_context().get_node_id()}
+        if self.settings.autoscaling:
+            others &= {each.node_id for each in self.allocator.list_allocations() if each.node_id is not None}
+        return others
+
     async def _measure_others(self) -> None:
-        me = ray.get_runtime_context().get_node_id()
-        for node_id in [node for node in self._nodes if node != me]:
+        for node_id in self._probes.keys() - (watched := self._watched()):
+            with contextlib.suppress(Exception):
+                ray.kill(self._probes.pop(node_id))
+            self.probe.measured.pop(node_id, None)
+        for node_id in watched:
             if node_id not in self._probes:
                 self._probes[node_id] = (
                     ray.remote(_NodeProbe)

@@ -20,7 +20,7 @@ from actors.crew import KEEP_S as EXECUTORS_KEPT_S
 from actors.desk import Desk
 from actors.function_store import FunctionStore
 from actors.leases import IDLE_S, Leases
-from actors.node_view import node_events
+from actors.node_view import node_events, warm_executors
 from actors.pool import WARM_EVERY_S, Pool
 from actors.task_journal import TaskJournal
 from actors.task_list import list_tasks
@@ -175,7 +175,8 @@ class SchedulerActor(Shell):
         for node_id, node in sorted(now.items()):
             if node_id not in before:
                 limit = Resources.from_dict(node["total"])
-                self.pool.join(node_id, limit.cpu, gpus=limit.gpu, warm=max(1, round(limit.cpu)))
+                warm = warm_executors(node, autoscaling=self.settings.autoscaling)
+                self.pool.join(node_id, limit.cpu, gpus=limit.gpu, warm=warm)
             events += node_events(node, before.get(node_id))
         if events:
             self.deliver(*events)

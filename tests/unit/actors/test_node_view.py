@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.node_view import node_events
+from actors.node_view import node_events, node_view, warm_executors
 from balance.core.scheduler.events import CapacityChanged, NodeJoined, ReservationAdded, ReservationRemoved
+from balance.core.scheduler.node_facts import NodeFacts
 from balance.types import Resources
 
 
@@ -18,6 +19,14 @@ def view(node_id: str, cores: float, **reserved: float) -> dict[str, Any]:
     capacity = Resources.capacity(cpu=cores).to_dict()
     total = Resources.capacity(cpu=cores + sum(reserved.values())).to_dict()
     return {"node_id": node_id, "capacity": capacity, "total": total, "devices": [], "reservations": reservations}
+
+
+def test_nodes_that_may_go_keep_nobody() -> None:
+    """Under an autoscaler a node without work has no actor of ours: Ray would take it for busy for ever."""
+    node = node_view(NodeFacts("n1", Resources.capacity(cpu=4)), [])
+    head = node_view(NodeFacts("n1", Resources.capacity(cpu=4), head=True), [])
+    assert [warm_executors(each, autoscaling=True) for each in (node, head)] == [0, 4]
+    assert [warm_executors(each, autoscaling=False) for each in (node, head)] == [4, 4]
 
 
 def test_a_reservation_goes_from_the_node_that_no_longer_has_it_only() -> None:
