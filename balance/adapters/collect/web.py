@@ -1,7 +1,6 @@
 """Pages of the web, and what a search finds there.
 
-The main text of a page is found by trafilatura (Apache 2.0), a well-kept extractor that also knows title, author, date
-and language.
+Some pages are made to keep busy who looks for their main text: only in a small one it is looked for in this process.
 """
 
 from __future__ import annotations
@@ -10,18 +9,24 @@ import base64
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from balance.adapters.collect.apart import read_apart
 from balance.adapters.collect.collected import Collected
 from balance.adapters.collect.decoding import decoded
+from balance.adapters.collect.page_reader import ARTICLE, WORDS, page_article
 from balance.adapters.collect.visit import Visit
-from balance.errors import ConfigurationError, SourceUnavailable
+from balance.errors import AccessRefused, ConfigurationError, SourceUnavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from balance.adapters.collect.fetcher import Fetcher
     from balance.adapters.collect.wanted import Wanted
     from balance.adapters.collect.web_page import WebPage
 
-ARTICLE_CHARACTERS = 2 * 2**20
-"""Up to how long a page its main text is looked for; that takes half a minute with the worst of them."""
+SMALL_CHARACTERS = 128 * 2**10
+"""Up to how long a page its main text is looked for here: two seconds with the worst that we know of."""
+
+READER = "balance.adapters.collect.page_reader"
 
 _HTML = frozenset({"text/html", "application/xhtml+xml"})
 _ADDRESS = ("http://", "https://")
@@ -59,7 +64,8 @@ class WebSource:
         if term and not wanted.text("url"):
             return visit.collected(self._found(visit, term, wanted.count("limit", 10, maximum=50)))
         page = visit.get(wanted.address, obey_robots=True)
-        return visit.collected([{"url": page.url, "media_type": page.media_type, **_content(page)}], page.media_type)
+        found = _content(page, lambda: wanted.deadline_s - self._client.clock.now())
+        return visit.collected([{"url": page.url, "media_type": page.media_type, **found}], page.media_type)
 
     def _found(self, visit: Visit, term: str, limit: int) -> list[dict[str, Any]]:
         if "{query}" not in self._search_url:
@@ -79,9 +85,9 @@ class WebSource:
         ]
 
 
-def _content(page: WebPage) -> dict[str, Any]:
+def _content(page: WebPage, left_s: Callable[[], float]) -> dict[str, Any]:
     if page.media_type in _HTML:
-        return _article(decoded(page.body, page.charset), page.url)
+        return _article(decoded(page.body, page.charset), page.url, left_s)
     if page.media_type == "application/json" or page.media_type.endswith("+json"):
         return {"data": page.json()}
     if page.media_type.startswith("text/") or page.media_type.endswith("xml"):
@@ -89,12 +95,13 @@ def _content(page: WebPage) -> dict[str, Any]:
     return {"base64": base64.b64encode(page.body).decode("ascii")}
 
 
-def _article(html: str, url: str) -> dict[str, Any]:
-    from trafilatura import bare_extraction, html2txt  # noqa: PLC0415 (slow to import)
-    from trafilatura.settings import Document  # noqa: PLC0415
-
-    is_short = len(html) <= ARTICLE_CHARACTERS
-    found = bare_extraction(html, url=url, with_metadata=True, include_comments=False) if is_short else None
-    said = found.as_dict() if isinstance(found, Document) else {}
-    text = said.get("text") or html2txt(html)  # a page without an article still has words
-    return {"text": text, **{name: said.get(name) for name in ("title", "author", "date", "language")}}
+def _article(html: str, url: str, left_s: Callable[[], float]) -> dict[str, Any]:
+    """Return the main text and what is known of it; all words of a page in which that takes too long to find."""
+    if len(html) <= SMALL_CHARACTERS:
+        return page_article(html, url)
+    body = html.encode("utf-8", "replace")
+    try:
+        [found] = read_apart(READER, body, ARTICLE, url, form="HTML", shown=url, timeout_s=left_s())
+    except AccessRefused:
+        [found] = read_apart(READER, body, WORDS, url, form="HTML", shown=url, timeout_s=left_s())
+    return dict(found)

@@ -51,12 +51,30 @@ def test_a_page_gives_its_main_text(site, client, article):
     assert (item["url"], found.media_type, found.from_cache) == (f"{site.url}/a", "text/html", False)
 
 
-def test_a_page_that_is_too_long_for_its_main_text_gives_all_of_it(site, client, article, monkeypatch):
-    """Looking for an article may take a minute in a page that is made for it; beyond a length all words are taken."""
-    monkeypatch.setattr(web, "ARTICLE_CHARACTERS", 100)
+def test_a_page_that_is_made_to_keep_us_busy_gives_all_its_words(site, client, monkeypatch):
+    """Short lists, one after the other: to look for an article in half a megabyte of them takes half a minute."""
+    monkeypatch.setattr(apart, "CPU_S", 3)
+    site.page("/a", "<p>salam</p>" + "<ul><li>x</li></ul>" * 27_000, Content_Type="text/html")
+    [item] = WebSource(client).collect(Wanted(f"{site.url}/a")).items
+    assert item["text"].split()[:2] == ["salam", "x"] and item["title"] is None
+
+
+def test_a_large_page_gets_what_is_left_of_the_time(site, client):
+    """A request whose time is up gets neither the article nor the words."""
+    site.page("/a", "<ul><li>x</li></ul>" * 27_000, Content_Type="text/html")
+    wanted = Wanted(f"{site.url}/a", deadline_s=client.clock.now() + 0.5)
+    with pytest.raises(AccessRefused, match=r"0(\.[0-9]+)? s to read"):
+        WebSource(client).collect(wanted)
+
+
+@pytest.mark.parametrize("small_characters", [0, 2**20])
+def test_a_page_is_the_same_wherever_it_is_read(site, client, article, monkeypatch, small_characters):
+    """In this process and in one of its own: the same main text, title and language."""
+    monkeypatch.setattr(web, "SMALL_CHARACTERS", small_characters)
     site.page("/a", article(), Content_Type="text/html; charset=utf-8")
     [item] = WebSource(client).collect(Wanted(f"{site.url}/a")).items
-    assert "موهای بلند" in item["text"] and "about" in item["text"]
+    assert (item["title"], item["date"]) == ("گربه ایرانی", None)
+    assert item["text"].startswith("گربه") and "about" not in item["text"]
 
 
 def test_the_page_s_own_charset_counts(site, client, article):
