@@ -75,8 +75,9 @@ class DemandForecast(Record):
 
         Examples
         --------
-        >>> DemandForecast(0.0, 10.0, (0.0, 1.0), (0.0, 4.0), (0.0, 8.0)).reaches(1.0, 5.0)
-        12.5
+        >>> forecast = DemandForecast(0.0, 10.0, (0.0, 1.0), (2.0, 4.0), (4.0, 8.0))
+        >>> forecast.reaches(2.0, start=5.0), forecast.reaches(9.0, start=5.0)
+        (12.5, None)
         """
         left = requests
         for number, count in enumerate(self.q50):

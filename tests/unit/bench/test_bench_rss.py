@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from rss import contest
 from rss.contest import MIB, RULES, Rule, Score, play, sizes
@@ -33,6 +35,16 @@ def test_a_task_that_outgrows_its_request_is_killed_before_it_has_all():
     [event] = executor.wait(None)
     assert isinstance(event, TaskFailed) and event.kind == "out_of_memory"
     assert event.peak_memory_bytes is not None and 6 * MIB < event.peak_memory_bytes < 200 * MIB
+
+
+def test_a_task_that_outgrew_its_request_between_two_looks_has_failed():
+    """It has ended before anybody looked: what it had taken says that a kernel would have killed it."""
+    executor = RssExecutor(tells_peaks=True)
+    executor.start(start(6 * MIB), Hungry(12 * MIB, 0.0))
+    [pid] = executor._runs
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    [event] = executor.wait(None)
+    assert isinstance(event, TaskFailed) and event.kind == "out_of_memory"
 
 
 @pytest.mark.parametrize("rule", RULES[:2] + RULES[3:4], ids=lambda rule: rule.name)
