@@ -59,7 +59,7 @@ def test_a_deployment_grows_with_its_requests_and_shrinks_after_them(serve: Any)
     handle = serve.run(Lasting.bind(), name="lasting", route_prefix=None)
     assert running() == 1
     waiting = [handle.remote() for _ in range(6)]
-    eventually(lambda: running() == 3, 60)
+    eventually(lambda: running() == 3, 120)
     for answer in waiting:
         answer.cancel()
-    eventually(lambda: running() == 1, 60)
+    eventually(lambda: running() == 1, 120)
