@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from balance.core.scheduler.allocation import Allocation
@@ -64,6 +64,20 @@ def warm_executors(node: Mapping[str, Any], *, autoscaling: bool) -> int:
     if autoscaling and not node["head"]:
         return 0
     return max(1, round(Resources.from_dict(node["total"]).cpu))
+
+
+def watched_nodes(others: Iterable[str], allocations: Iterable[Allocation], *, autoscaling: bool) -> set[str]:
+    """Return which of the other nodes are measured by an actor there: all, or the used ones where nodes may go.
+
+    Examples
+    --------
+    >>> part = Allocation("m-1", "m", "reservation", Resources.demand(cpu=1), "n1", (), "confirmed", 1, 0.0)
+    >>> sorted(watched_nodes(["n1", "n2"], [part], autoscaling=False))
+    ['n1', 'n2']
+    >>> watched_nodes(["n1", "n2"], [part], autoscaling=True)
+    {'n1'}
+    """
+    return set(others) & {each.node_id for each in allocations if each.node_id} if autoscaling else set(others)
 
 
 def _reserved(here: Sequence[Allocation]) -> list[dict[str, Any]]:

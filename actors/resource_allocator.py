@@ -13,7 +13,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors import NAMESPACE
 from actors.base import Shell, peer
-from actors.node_view import node_view
+from actors.node_view import node_view, watched_nodes
 from balance.adapters.host import HostProbe
 from balance.adapters.ray_places import RayPlaces, RayProbe
 from balance.core.scheduler import ResourceAllocator
@@ -361,15 +361,11 @@ class ResourceAllocatorActor(Shell):
     def _device(self, name: str) -> Allocation | None:
         return next((each for each in self.allocator.device_allocations() if each.allocation_id == name), None)
 
-    def _watched(self) -> set[str]:
-        """Return the nodes that are measured: under an autoscaler those that are used, so that others can go."""
-        others = set(self._nodes) - {ray.get_runtime_context().get_node_id()}
-        if self.settings.autoscaling:
-            others &= {each.node_id for each in self.allocator.list_allocations() if each.node_id is not None}
-        return others
-
     async def _measure_others(self) -> None:
-        for node_id in self._probes.keys() - (watched := self._watched()):
+        others = set(self._nodes) - {ray.get_runtime_context().get_node_id()}
+        allocations = self.allocator.list_allocations()
+        watched = watched_nodes(others, allocations, autoscaling=self.settings.autoscaling)
+        for node_id in self._probes.keys() - watched:
             with contextlib.suppress(Exception):
                 ray.kill(self._probes.pop(node_id))
             self.probe.measured.pop(node_id, None)
@@ -386,6 +382,7 @@ class ResourceAllocatorActor(Shell):
                     )
                     .remote()
                 )
-            with contextlib.suppress(Exception):
-                used = await asyncio.wait_for(self._probes[node_id].measure.remote(), 2.0)
-                self.probe.measured[node_id] = used
+            try:
+                self.probe.measured[node_id] = await asyncio.wait_for(self._probes[node_id].measure.remote(), 2.0)
+            except Exception:  # dead, or too busy: whichever is there the next time is asked
+                self._probes.pop(node_id, None)

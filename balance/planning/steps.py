@@ -166,8 +166,8 @@ def prefetches(pairs: Pairs, snapshot: Snapshot, policy: PlanPolicy) -> Iterator
     due: list[tuple[float, int, str, ModelState, DataNeed]] = []
     for model, _ in pairs:
         for need in model.data:
-            next_use = _next_use(need, model, snapshot.at)
-            if next_use is None or need.resident or need.fetching:
+            next_use = None if need.resident or need.fetching else _next_use(need, model, snapshot.at)
+            if next_use is None:
                 continue
             ahead_s = next_use - snapshot.at
             if need.max_age_s is not None and ahead_s > need.max_age_s:

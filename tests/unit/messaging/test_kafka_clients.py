@@ -1,4 +1,4 @@
-"""What lies between Balance and Kafka's client, on clients that do as they are told: transactions, sending, lag."""
+"""What lies between Balance and Kafka's client, on clients that do as they are told: sending, lag."""
 
 from __future__ import annotations
 
@@ -9,126 +9,13 @@ from collections import deque
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
 
-from balance.errors import StorageError
 from balance.messaging import Outgoing
-from balance.messaging.kafka import onlooker, sender, transactions
+from balance.messaging.kafka import onlooker, sender
 from balance.messaging.kafka.sender import KafkaSender
-from balance.messaging.kafka.transactions import KafkaTransactions, Transaction
 
 WITHIN_S = 10.0
 MOVED = KafkaError(KafkaError.ILLEGAL_GENERATION, "moved", txn_requires_abort=True)
 BROKEN = KafkaError(KafkaError.UNKNOWN_PRODUCER_ID, "broken", txn_requires_abort=True)
-
-
-class Transactional:
-    """A transactional producer: what was committed together lies together; `refusals` are by the member's metadata."""
-
-    def __init__(self):
-        self.committed = []
-        self.refusals = {}
-        self.began = threading.Event()
-        self.go_on = threading.Event()
-        self.rooms = deque()  # whether there is room for a record: where left out, there is
-        self.polled = 0
-        self._open = []
-
-    def init_transactions(self, _limit_s):
-        pass
-
-    def begin_transaction(self):
-        self._open = []
-        self.began.set()
-        assert self.go_on.wait(WITHIN_S)
-
-    def produce(self, topic, value, key, partition, headers):
-        if self.rooms and not self.rooms.popleft():
-            raise BufferError
-        self._open.append((topic, partition, key, value, headers))
-
-    def poll(self, _limit_s):
-        self.polled += 1
-
-    def send_offsets_to_transaction(self, _places, metadata, _limit_s):
-        if metadata in self.refusals:
-            raise KafkaException(self.refusals[metadata])
-
-    def commit_transaction(self, _limit_s):
-        self.committed.append(self._open)
-
-    def abort_transaction(self, _limit_s):
-        self._open = []
-
-
-@pytest.fixture
-def transacting(monkeypatch):
-    """The producer, and who carries out transactions on it."""
-    producer = Transactional()
-    monkeypatch.setattr(transactions, "Producer", lambda _properties, logger: producer)
-    carrier = KafkaTransactions({"bootstrap.servers": "one:9092"})
-    yield producer, carrier
-    producer.go_on.set()
-    carrier.close()
-
-
-def transaction(name, sends=1):
-    made = [("answers", 0, Outgoing(b"k", f"{name}{n}".encode(), {"h": name})) for n in range(sends)]
-    return Transaction([], name, made)
-
-
-def values(producer):
-    return [[record[3].decode() for record in together] for together in producer.committed]
-
-
-def submitted(transacting, *made):
-    """Hand in the first, and the others while it is on its way; return what came of each."""
-    producer, carrier = transacting
-    carrier.submit(made[0])
-    assert producer.began.wait(WITHIN_S)
-    for each in made[1:]:
-        carrier.submit(each)
-    producer.go_on.set()
-    return [each.taken.exception(WITHIN_S) or each.taken.result(0) for each in made]
-
-
-def test_what_comes_meanwhile_goes_together(transacting):
-    """In one transaction, and everything of each record is sent."""
-    assert submitted(transacting, *map(transaction, "abc")) == [True, True, True]
-    producer, _ = transacting
-    assert values(producer) == [["a0"], ["b0", "c0"]]
-    assert producer.committed[0] == [("answers", 0, b"k", b"a0", {"h": "a"})]
-
-
-def test_one_whose_partitions_have_moved_does_not_hold_up_the_others(transacting):
-    """A transaction that is refused is made again for each apart: whose it is gets the refusal, the others go."""
-    producer, _ = transacting
-    producer.refusals["c"] = MOVED
-    assert submitted(transacting, *map(transaction, "abcd")) == [True, True, False, True]
-    assert values(producer) == [["a0"], ["b0"], ["d0"]]
-
-
-def test_what_is_no_refusal_is_a_failure(transacting):
-    """Aborted for another reason than that partitions have moved: whoever waits is told that it failed."""
-    producer, _ = transacting
-    producer.refusals["b"] = BROKEN
-    first, second, third = submitted(transacting, *map(transaction, "abc"))
-    assert (first, type(second), type(third)) == (True, StorageError, StorageError)
-    assert values(producer) == [["a0"]]
-
-
-def test_a_transaction_is_bounded(transacting, monkeypatch):
-    """By its records; a commit is never split, however many it has."""
-    monkeypatch.setattr(transactions, "TOGETHER", 3)
-    made = [transaction(name, sends) for name, sends in zip("abcde", (1, 2, 1, 1, 5), strict=True)]
-    assert submitted(transacting, *made) == [True] * 5
-    assert [len(together) for together in transacting[0].committed] == [1, 3, 1, 5]
-
-
-def test_a_transaction_waits_for_room(transacting):
-    """A client whose queue is full sends before it takes more: nothing is left out, nothing is sent twice."""
-    producer, _ = transacting
-    producer.rooms.extend([False, False])
-    assert submitted(transacting, transaction("a", 2)) == [True]
-    assert (values(producer), producer.polled) == ([["a0", "a1"]], 2)
 
 
 # -- sending
