@@ -202,7 +202,10 @@ def test_the_balancer_acts_before_the_load_comes(
         balance_cluster.eventually(lambda: ask("balancer", "stats")["cold_start_s"][model] >= 0.5)
     finally:
         ask("batches", "undeploy_model", model)
+        undeployed = ask("balancer", "stats")["tick"]
+        balance_cluster.eventually(lambda: ask("balancer", "stats")["tick"] > undeployed + 1)  # it had a turn in hand
         ask("model_coordinator", "release_resources", model)
+        balance_cluster.eventually(lambda: not any(model in place for place in balance_cluster.places()))
 
 
 def _by_value(kind: type) -> type:
